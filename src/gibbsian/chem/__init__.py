@@ -1,0 +1,1 @@
+"""Molecules and force fields: from a sequence or a structure to a System."""

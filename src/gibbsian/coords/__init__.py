@@ -1,0 +1,1 @@
+"""Bijections between Cartesian and internal coordinates, and symmetries."""

@@ -1,0 +1,1 @@
+"""Batched molecular dynamics and replica exchange."""

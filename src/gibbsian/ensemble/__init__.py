@@ -1,0 +1,1 @@
+"""Weighted conformations, their weights, estimators and distances."""

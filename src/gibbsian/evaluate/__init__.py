@@ -1,0 +1,1 @@
+"""Observables, distances to references, diagnostics and the verdict."""

@@ -1,0 +1,1 @@
+"""Generators of conformations with exact densities."""

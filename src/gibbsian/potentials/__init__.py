@@ -1,0 +1,1 @@
+"""Batched potential energies and forces."""

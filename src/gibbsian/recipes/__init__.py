@@ -1,0 +1,1 @@
+"""Recipes and built-in systems, one YAML each."""

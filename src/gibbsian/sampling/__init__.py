@@ -1,0 +1,1 @@
+"""Corrections from a proposal to the target."""

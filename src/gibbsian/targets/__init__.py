@@ -1,0 +1,1 @@
+"""Unnormalised densities that samplers aim at."""

@@ -1,0 +1,1 @@
+"""Configuration, run folder and the stages of a run."""
