@@ -1,0 +1,358 @@
+"""The figures of the report: one function each, from arrays to an SVG string."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from gibbsian.report.svg import (
+    BAD,
+    DATA,
+    GOOD,
+    INK,
+    MUTED,
+    PAPER,
+    PROPOSAL,
+    REWEIGHTED,
+    RULE,
+    new_figure,
+    style,
+    to_svg,
+)
+
+Array = NDArray[np.float64]
+Series = tuple[Array, Array]
+"""Values and normalised weights."""
+
+RAMACHANDRAN_BINS = 60
+RAMACHANDRAN_DEPTH = 8.0
+"""kT; deeper is left blank."""
+_DEPTH_COLOURS = LinearSegmentedColormap.from_list(
+    "depth", ["#0b2a4a", "#1b5e8c", "#3f97b5", "#8fc7c4", "#dbe6c4", "#f3d9a0"]
+)
+
+
+def ramachandran(panels: Sequence[tuple[str, Array, Array, Array]], name: str) -> str:
+    """Free-energy surfaces -ln p(phi, psi) of one residue, one panel for each ensemble.
+
+    Parameters
+    ----------
+    panels
+        (title, phi, psi, weights); angles (n,) in rad, weights (n,) of any scale.
+    name
+        The residue, for the accessible title.
+    """
+    with style():
+        figure, axes = new_figure(2.5 * len(panels) + 0.7, 2.75, 1, len(panels))
+        filled = None
+        for axis, (title, phi, psi, weights) in zip(axes, panels, strict=True):
+            filled = _surface(axis, phi, psi, weights)
+            axis.set_title(title)
+            axis.set_xlabel("φ / °")
+            _basin_lines(axis)
+        axes[0].set_ylabel("ψ / °")
+        bar = figure.colorbar(
+            filled, ax=axes, label="free energy / kT", ticks=np.arange(0, RAMACHANDRAN_DEPTH + 1, 2)
+        )
+        bar.outline.set_visible(False)
+        titles = ", ".join(panel[0] for panel in panels)
+        return to_svg(figure, f"ramachandran {name}", f"Ramachandran free-energy surface of {name}: {titles}")
+
+
+def free_energy_surface(phi: Array, psi: Array, weights: Array, bins: int = RAMACHANDRAN_BINS) -> Array:
+    """Return -ln p on a periodic grid (psi, phi) in kT with minimum 0; infinite where nothing was seen.
+
+    The histogram is smoothed by a periodic Gaussian of one bin.
+    """
+    edges = np.linspace(-np.pi, np.pi, bins + 1)
+    histogram, _, _ = np.histogram2d(psi, phi, bins=[edges, edges], weights=weights)
+    density = gaussian_filter(histogram, sigma=1.0, mode="wrap", truncate=3.0)
+    with np.errstate(divide="ignore"):
+        surface = -np.log(density / density.max())
+    return surface
+
+
+def _surface(axis: Axes, phi: Array, psi: Array, weights: Array) -> Any:
+    surface = free_energy_surface(phi, psi, weights)
+    step = 360.0 / len(surface)
+    centres = -180.0 + step * (np.arange(-1, len(surface) + 1) + 0.5)
+    padded = np.ma.masked_greater(np.pad(surface, 1, mode="wrap"), RAMACHANDRAN_DEPTH)
+    levels = np.arange(0, RAMACHANDRAN_DEPTH + 0.5, 1.0)
+    filled = axis.contourf(centres, centres, padded, levels=levels, cmap=_DEPTH_COLOURS)
+    axis.contour(centres, centres, padded, levels=levels[1:-1], colors=[PAPER], linewidths=0.35)
+    axis.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal")
+    axis.set_xticks([-180, -90, 0, 90, 180])
+    axis.set_yticks([-180, -90, 0, 90, 180])
+    return filled
+
+
+def _basin_lines(axis: Axes) -> None:
+    """Borders of the basins: left 0 < phi < 126; outside that alpha -120 <= psi < 34 and beta the rest (degrees)."""
+    line = {"color": MUTED, "lw": 0.7, "ls": (0, (3, 2))}
+    for phi in (0.0, 126.0):
+        axis.plot([phi, phi], [-180, 180], **line)
+    for psi in (-120.0, 34.0):
+        axis.plot([-180, 0], [psi, psi], **line)
+        axis.plot([126, 180], [psi, psi], **line)
+    for x, y, label in ((-168, -10, "α"), (-168, 150, "β"), (112, 160, "L")):
+        axis.text(x, y, label, color=MUTED, fontsize=8, ha="center", va="center")
+
+
+def energy_histogram(reweighted: Series, proposal: Array, data: Series | None) -> str:
+    """Densities of the reduced energy (kT): proposal as drawn, reweighted, and simulation data."""
+    low, high = energy_range(reweighted, proposal, data)
+    edges = np.linspace(low, high, 71)
+    with style():
+        figure, (axis,) = new_figure(5.2, 2.7)
+        shown = [
+            ("proposal, as drawn", (proposal, np.full(len(proposal), 1 / len(proposal))), PROPOSAL, "-", 0.0)
+        ]
+        if data is not None:
+            shown.append(("replica exchange", data, DATA, "-", 0.22))
+        shown.append(("reweighted", reweighted, REWEIGHTED, "-", 0.0))
+        for label, (values, weights), colour, dashes, shade in shown:
+            density = np.histogram(values, edges, weights=weights)[0] / np.diff(edges)
+            axis.stairs(density, edges, color=colour, lw=1.6, ls=dashes, label=label)
+            if shade:
+                axis.stairs(density, edges, color=colour, fill=True, alpha=shade, lw=0)
+        axis.set(xlabel="reduced potential energy u / kT", ylabel="probability density", xlim=(low, high))
+        axis.set_ylim(bottom=0)
+        axis.legend(loc="upper right")
+        return to_svg(
+            figure, "energy", "Histogram of the potential energy: proposal, reweighted samples and data"
+        )
+
+
+def energy_range(reweighted: Series, proposal: Array, data: Series | None) -> tuple[float, float]:
+    """Return an axis that shows the equilibrium energies whole and the proposal's bulk, not its tail of clashes."""
+    solid = [_quantiles(*series) for series in (reweighted, data) if series is not None]
+    low, high = min(q[0] for q in solid), max(q[1] for q in solid)
+    width = max(high - low, 1.0)
+    finite = proposal[np.isfinite(proposal)]
+    bulk = float(np.quantile(finite, 0.9)) if len(finite) else high
+    return low - 0.08 * width, min(max(high + 0.08 * width, bulk), high + 1.2 * width)
+
+
+def _quantiles(
+    values: Array, weights: Array, lower: float = 0.001, upper: float = 0.999
+) -> tuple[float, float]:
+    order = np.argsort(values)
+    cumulative = np.cumsum(weights[order]) / np.sum(weights)
+    positions = np.clip(np.searchsorted(cumulative, [lower, upper]), 0, len(values) - 1)
+    first, last = values[order][positions]
+    return float(first), float(last)
+
+
+def basin_free_energies(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Free energy of each basin with one-sigma bars, the reference beside it.
+
+    Parameters
+    ----------
+    rows
+        ``basins`` of results.json; rows without a value are left out by the caller.
+    """
+    with style():
+        figure, (axis,) = new_figure(5.2, 0.75 + 0.36 * len(rows))
+        for place, row in enumerate(rows):
+            _point(
+                axis, row["free_energy"], place - 0.13, REWEIGHTED, "o", "reweighted" if place == 0 else None
+            )
+            reference = row.get("reference")
+            if reference and reference.get("value") is not None:
+                _point(axis, reference, place + 0.13, DATA, "s", "reference" if place == 0 else None)
+        axis.set_yticks(range(len(rows)), [str(row["name"]) for row in rows])
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.grid(axis="x")
+        axis.set_axisbelow(True)
+        axis.spines["left"].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+        axis.set_xlabel("free energy / kT")
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return to_svg(figure, "basins", "Free energies of the basins with error bars, beside the reference")
+
+
+def _point(
+    axis: Axes, estimate: Mapping[str, Any], place: float, colour: str, marker: str, label: str | None
+) -> None:
+    error = estimate.get("error")
+    axis.errorbar(
+        estimate["value"], place, xerr=error if error else None, color=colour, marker=marker, ms=5, capsize=2.5,
+        elinewidth=1.2, lw=0, label=label,
+    )  # fmt: skip
+
+
+def log_weight_histogram(log_w: Array) -> str:
+    """Histogram of the log weights about the mean weight, and where their share of the total weight lies."""
+    centred = log_w - _log_mean_exp(log_w)
+    low, high = np.quantile(centred, 0.005), centred.max()
+    edges = np.linspace(low, high + 0.02 * (high - low) + 1e-6, 61)
+    with style():
+        figure, (axis,) = new_figure(3.4, 2.5)
+        counts = np.histogram(centred, edges)[0] / len(centred)
+        share = np.histogram(centred, edges, weights=np.exp(centred))[0] / len(centred)
+        axis.stairs(counts, edges, color=PROPOSAL, fill=True, alpha=0.3, lw=0, label="samples")
+        axis.stairs(share, edges, color=REWEIGHTED, lw=1.6, label="weight they carry")
+        axis.axvline(0, color=MUTED, lw=0.7)
+        axis.set(xlabel="ln (w / mean w)", ylabel="fraction per bin")
+        axis.legend(loc="upper left")
+        return to_svg(figure, "log weights", "Histogram of log weights and of the weight they carry")
+
+
+def largest_weights(log_w: Array) -> str:
+    """Share of the total weight carried by the largest weights (a Lorenz curve on logarithmic axes)."""
+    weights = np.sort(np.exp(log_w - log_w.max()))[::-1]
+    share = np.cumsum(weights) / weights.sum()
+    picks = _log_spaced(len(weights))
+    with style():
+        figure, (axis,) = new_figure(3.4, 2.5)
+        axis.plot(picks, share[picks - 1], color=REWEIGHTED)
+        axis.plot(picks, picks / len(weights), color=MUTED, lw=0.9, ls=(0, (4, 2)))
+        axis.text(
+            len(weights) ** 0.5,
+            len(weights) ** -0.5 * 1.35,
+            "equal weights",
+            color=MUTED,
+            fontsize=8,
+            ha="right",
+        )
+        axis.set(
+            xscale="log", yscale="log", xlabel="number of largest weights", ylabel="share of the total weight"
+        )
+        return to_svg(figure, "largest weights", "Share of the total weight that the largest weights carry")
+
+
+def ess_against_n(log_w: Array) -> str:
+    """Effective fraction (sum w)^2 / (n sum w^2) of the first n samples: it must level off, not fall."""
+    weights = np.exp(log_w - log_w.max())
+    total, squares = np.cumsum(weights), np.cumsum(weights**2)
+    picks = _log_spaced(len(weights), first=min(20, len(weights)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fraction = np.nan_to_num(total**2 / squares)[picks - 1] / picks
+    with style():
+        figure, (axis,) = new_figure(3.4, 2.5)
+        axis.plot(picks, 100 * fraction, color=REWEIGHTED)
+        axis.set(xscale="log", xlabel="samples n", ylabel="effective fraction / %")
+        axis.set_ylim(0, max(float(100 * fraction.max()) * 1.1, 1.0))
+        axis.grid(axis="y")
+        return to_svg(figure, "ess", "Effective sample fraction against the number of samples")
+
+
+def training_curves(log: Sequence[Mapping[str, Any]], step: str, curves: Mapping[str, str]) -> str:
+    """Losses against the step, stages marked.
+
+    Parameters
+    ----------
+    log
+        One mapping for each logged step.
+    step, curves
+        Key of the step; label of each curve and its key. Entries without a key are skipped.
+    """
+    colours = [PROPOSAL, REWEIGHTED, DATA]
+    with style():
+        figure, (axis,) = new_figure(5.2, 2.7)
+        shown: list[float] = []
+        for (label, key), colour in zip(curves.items(), colours, strict=False):
+            points = [(e[step], e[key]) for e in log if e.get(key) is not None and e.get(step) is not None]
+            values = np.array(points, dtype=float).reshape(-1, 2)
+            marker = "." if len(values) < 40 else None
+            axis.plot(values[:, 0], values[:, 1], color=colour, label=label, marker=marker, lw=1.4)
+            shown.extend(values[:, 1].tolist())
+        _mark_stages(axis, log, step)
+        finite = np.array(shown)[np.isfinite(shown)]
+        if len(finite):
+            low, high = float(finite.min()), float(np.quantile(finite, 0.97))
+            axis.set_ylim(low - 0.06 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3)
+        axis.set(xlabel="training step", ylabel="negative log likelihood / nat")
+        axis.grid(axis="y")
+        axis.legend(loc="upper right")
+        return to_svg(figure, "training", "Training and held-out negative log likelihood against the step")
+
+
+def _mark_stages(axis: Axes, log: Sequence[Mapping[str, Any]], step: str) -> None:
+    previous = None
+    for entry in log:
+        stage = entry.get("stage")
+        if stage is not None and stage != previous:
+            if previous is not None:
+                axis.axvline(entry[step], color=MUTED, lw=0.8, ls=(0, (3, 2)))
+            axis.text(
+                entry[step], 1.01, f" {stage}", transform=axis.get_xaxis_transform(), fontsize=8, color=MUTED,
+                va="bottom",
+            )  # fmt: skip
+            previous = stage
+
+
+def ladder(temperatures: Sequence[float], acceptance: Sequence[float]) -> str:
+    """Acceptance of the exchange between neighbouring temperatures."""
+    middles = (np.array(temperatures[:-1]) + np.array(temperatures[1:])) / 2
+    with style():
+        figure, (axis,) = new_figure(4.2, 2.2)
+        axis.bar(middles, acceptance, width=0.72 * np.diff(temperatures), color=DATA, alpha=0.55)
+        axis.axhline(0.2, color=MUTED, lw=0.8, ls=(0, (3, 2)))
+        axis.set(xlabel="temperature / K", ylabel="accepted exchanges", ylim=(0, 1))
+        axis.set_xticks(
+            list(temperatures),
+            [f"{t:.0f}" for t in temperatures],
+            rotation=90 if len(temperatures) > 9 else 0,
+        )
+        return to_svg(figure, "ladder", "Accepted fraction of exchanges between neighbouring temperatures")
+
+
+def distances(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Each distance in units of its floor, the distance of reference to reference at the same sample size."""
+    ratios = [row["value"] / row["floor"] for row in rows]
+    with style():
+        figure, (axis,) = new_figure(5.2, 0.75 + 0.27 * len(rows))
+        axis.axvspan(0, 1, color=RULE, alpha=0.7, lw=0)
+        for place, ratio in enumerate(ratios):
+            axis.plot([1, ratio], [place, place], color=RULE, lw=1.2)
+            axis.plot(ratio, place, "o", ms=5.5, color=GOOD if ratio < 2 else PROPOSAL if ratio < 5 else BAD)
+        axis.axvline(1, color=INK, lw=0.8)
+        axis.set_yticks(range(len(rows)), [str(row["name"]) for row in rows])
+        axis.set(xlim=(0, max(2.2, 1.08 * max(ratios))), xlabel="distance / floor")
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.spines["left"].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+        return to_svg(figure, "distances", "Distances to the reference in units of their floors")
+
+
+def sticks(models: NDArray[np.float64], bonds: NDArray[np.int64], elements: Sequence[str]) -> str:
+    """Draw superposed conformations as lines: stands in for the 3-D view in print and without WebGL.
+
+    Parameters
+    ----------
+    models
+        (m, n_atoms, 3) superposed coordinates, nm.
+    bonds
+        (n_bonds, 2) atom indices; bonds to hydrogen are left out.
+    """
+    heavy = np.array([elements[i] != "H" and elements[j] != "H" for i, j in bonds.tolist()], dtype=bool)
+    centred = models - models.mean(axis=(0, 1))
+    _, _, axes_3d = np.linalg.svd(centred.reshape(-1, 3)[:20_000], full_matrices=False)
+    flat = centred @ axes_3d[:2].T
+    with style():
+        figure, (axis,) = new_figure(4.6, 3.0)
+        for place, model in enumerate(flat):
+            for i, j in bonds[heavy].tolist():
+                axis.plot(
+                    model[[i, j], 0], model[[i, j], 1], color=REWEIGHTED, lw=2.2 if place == 0 else 1.1,
+                    alpha=1.0 if place == 0 else 0.28, solid_capstyle="round",
+                )  # fmt: skip
+        axis.set_aspect("equal")
+        axis.axis("off")
+        return to_svg(
+            figure, "sticks", f"{len(models)} conformations drawn by weight and superposed, heavy atoms only"
+        )
+
+
+def _log_spaced(n: int, first: int = 1, points: int = 160) -> NDArray[np.int64]:
+    return np.unique(np.geomspace(first, n, points).round().astype(np.int64))
+
+
+def _log_mean_exp(log_w: Array) -> float:
+    top = log_w.max()
+    return float(top + np.log(np.mean(np.exp(log_w - top))))
