@@ -1,0 +1,110 @@
+"""The methods paragraph of a run, one sentence for each thing that was done."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gibbsian.report.rounding import grouped, plain
+
+_FORCEFIELDS = {
+    "amber96": "Amber ff96",
+    "amber99sbildn": "Amber ff99SB-ILDN",
+    "amber14": "Amber ff14SB",
+    "amber19": "Amber ff19SB",
+    "charmm36": "CHARMM36",
+}
+_SOLVENTS = {
+    "amber96_obc": "the OBC generalised Born model (radii of amber96_obc)",
+    "amber99_obc": "the OBC generalised Born model (radii of amber99_obc)",
+    "hct": "the HCT generalised Born model",
+    "obc1": "the OBC generalised Born model (I)",
+    "obc2": "the OBC generalised Born model (II)",
+    "gbn": "the GBn generalised Born model",
+    "gbn2": "the GBn2 generalised Born model",
+    "vacuum": "vacuum",
+}
+
+
+def methods(results: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    """Return the paragraph; what the run does not state is left out.
+
+    Parameters
+    ----------
+    results, info
+        As in `gibbsian.report.page.write_report`.
+    """
+    sentences = [
+        *_system(info.get("system") or {}),
+        *_simulation(info.get("simulation") or {}),
+        *_model(info.get("recipe"), info.get("training") or {}),
+        *_sampling(results, info),
+    ]
+    return " ".join(sentences)
+
+
+def _system(system: Mapping[str, Any]) -> list[str]:
+    if not system:
+        return []
+    forcefield = _FORCEFIELDS.get(str(system.get("forcefield")), str(system.get("forcefield")))
+    solvent = _SOLVENTS.get(str(system.get("solvent")), str(system.get("solvent")))
+    cutoff = system.get("cutoff")
+    reach = "without a cutoff" if cutoff is None else f"with a non-bonded cutoff of {plain(cutoff)} nm"
+    atoms = f" ({grouped(system['n_atoms'])} atoms)" if system.get("n_atoms") else ""
+    return [
+        f"{system.get('sequence')}{atoms} was described by the {forcefield} force field in {solvent}, {reach}, "
+        f"at {plain(system.get('temperature'))} K.",
+        *[f"{change.rstrip('.')}." for change in system.get("changes") or ()],
+    ]
+
+
+def _simulation(simulation: Mapping[str, Any]) -> list[str]:
+    temperatures: Sequence[float] = simulation.get("temperatures") or ()
+    if not temperatures:
+        return []
+    text = (
+        f"Training data came from temperature replica exchange with {len(temperatures)} temperatures between "
+        f"{plain(min(temperatures))} and {plain(max(temperatures))} K"
+    )
+    if simulation.get("ladders"):
+        text += f" in {simulation['ladders']} independent ladders"
+    if simulation.get("aggregate_ns"):
+        text += f", {plain(simulation['aggregate_ns'], 3)} ns in all"
+    sentences = [text + "."]
+    if simulation.get("timestep"):
+        friction = f" and a friction of {plain(simulation['friction'])} per ps" if simulation.get("friction") else ""
+        sentences.append(
+            f"The Langevin-middle integrator was used with a time step of {plain(1000 * simulation['timestep'])} fs"
+            f"{friction}, flexible bonds and a hydrogen mass of 4 Da."
+        )
+    if simulation.get("frames"):
+        sentences.append(f"{grouped(simulation['frames'])} frames were kept.")
+    return sentences
+
+
+def _model(recipe: str | None, training: Mapping[str, Any]) -> list[str]:
+    if recipe != "spline":
+        return []
+    size = f" with {grouped(training['parameters'])} parameters" if training.get("parameters") else ""
+    sentences = [
+        f"The proposal was a coupling flow{size} over all bond lengths, bond angles and torsions, factorised as "
+        "q(torsions) q(angles | torsions) q(bonds | angles, torsions), with circular and interval rational-quadratic "
+        "splines."
+    ]
+    if training.get("stages"):
+        stages = ", then ".join(str(stage) for stage in training["stages"])
+        sentences.append(
+            f"It was trained by {stages} with AdamW, a cosine learning-rate schedule, an exponential moving average "
+            "of the weights and early stopping on held-out frames."
+        )
+    return sentences
+
+
+def _sampling(results: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
+    proposed = (results.get("samples") or {}).get("proposed")
+    if not proposed or not info.get("recipe"):
+        return []
+    return [
+        f"{grouped(proposed)} samples of the flow were weighted by w = exp(−u)/q (self-normalised importance "
+        "sampling); no weight was clipped unless said above.",
+        "The effective sample size is (Σw)²/Σw², the tail of the weights is judged by the Pareto k-hat of PSIS, and "
+        "log Z is given in the mean-free orthonormal measure in nm.",
+    ]
