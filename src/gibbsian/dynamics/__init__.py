@@ -1,1 +1,1 @@
-"""Batched molecular dynamics and replica exchange."""
+"""Batched Langevin dynamics and temperature replica exchange."""

@@ -1,0 +1,189 @@
+"""Batched Langevin dynamics with the middle scheme.
+
+One step, with one force evaluation, for every replica at once (J. Chem. Phys. 147, 034109 (2017); the scheme of
+OpenMM's LangevinMiddleIntegrator)::
+
+    v += dt f(x) / m;   x += dt v / 2;   v = a v + sqrt((1 - a^2) kT / m) R;   x += dt v / 2,   a = exp(-friction dt)
+
+The kept velocity belongs to half a step earlier than the position; configurational averages are exact to
+fourth order in dt for a harmonic well.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gibbsian.errors import InputError
+from gibbsian.potentials.base import Potential
+
+
+@dataclass(frozen=True, eq=False)
+class LangevinState:
+    """Replicas in motion; energy and force belong to the present positions.
+
+    Attributes
+    ----------
+    x, v
+        Positions (B, N, 3) nm and velocities (B, N, 3) nm/ps.
+    energy, force
+        (B,) kJ/mol and (B, N, 3) kJ/mol/nm at `x`.
+    """
+
+    x: Tensor
+    v: Tensor
+    energy: Tensor
+    force: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Integrator:
+    """What a step needs besides the state.
+
+    Attributes
+    ----------
+    masses
+        (N,) dalton.
+    timestep, friction
+        ps and 1/ps.
+    """
+
+    masses: Tensor
+    timestep: float = 0.002
+    friction: float = 1.0
+
+
+@runtime_checkable
+class StepsEngine(Protocol):
+    """A potential that runs whole stretches of dynamics inside its engine."""
+
+    def run_steps(
+        self,
+        state: LangevinState,
+        integrator: Integrator,
+        kt: Tensor,
+        n_steps: int,
+        generator: torch.Generator,
+    ) -> LangevinState:
+        """Advance every replica by `n_steps` of the middle scheme at thermal energies `kt` (B,) kJ/mol."""
+        ...
+
+
+def start(
+    x: Tensor, potential: Potential, masses: Tensor, kt: Tensor, generator: torch.Generator
+) -> LangevinState:
+    """State at positions `x` (B, N, 3) with Maxwell-Boltzmann velocities at `kt` (B,) kJ/mol."""
+    energy, force = potential.energy_and_force(x)
+    return LangevinState(x=x.clone(), v=velocities(x, masses, kt, generator), energy=energy, force=force)
+
+
+def velocities(x: Tensor, masses: Tensor, kt: Tensor, generator: torch.Generator) -> Tensor:
+    """Maxwell-Boltzmann velocities shaped like `x` (B, N, 3), nm/ps, for thermal energies `kt` (B,)."""
+    return thermal_speed(masses, kt, x.dtype) * normal_like(x, generator)
+
+
+def thermal_speed(masses: Tensor, kt: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return sqrt(kT/m), the width of each velocity component: (B, N, 1) nm/ps."""
+    return (kt.double()[:, None, None] / masses.double()[:, None]).sqrt().to(dtype)
+
+
+def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers shaped like `x`."""
+    return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+
+
+def langevin_step(
+    state: LangevinState, potential: Potential, integrator: Integrator, kt: Tensor, generator: torch.Generator
+) -> LangevinState:
+    """One step; see `run_langevin`, which is this in a loop with its constants computed once."""
+    return run_langevin(state, potential, integrator, kt, 1, generator)
+
+
+def run_langevin(
+    state: LangevinState,
+    potential: Potential,
+    integrator: Integrator,
+    kt: Tensor,
+    n_steps: int,
+    generator: torch.Generator,
+    force_cap: float = math.inf,
+) -> LangevinState:
+    """Advance every replica by `n_steps`.
+
+    Parameters
+    ----------
+    state
+        Its tensors are not changed.
+    potential
+        If it is a `StepsEngine` the steps run inside it (unless forces are capped).
+    kt
+        (B,) thermal energy of each replica, kJ/mol.
+    force_cap
+        Largest length of the force on an atom, kJ/mol/nm; finite only to relax bad structures, because capped
+        dynamics samples another distribution.
+    """
+    if isinstance(potential, StepsEngine) and math.isinf(force_cap):
+        return potential.run_steps(state, integrator, kt, n_steps, generator)
+    timestep, decay = integrator.timestep, math.exp(-integrator.friction * integrator.timestep)
+    dtype = state.x.dtype
+    kick = (timestep / integrator.masses.double())[:, None].to(dtype)
+    noise_width = thermal_speed(integrator.masses, kt, dtype) * math.sqrt(1.0 - decay**2)
+    x, v, energy, force = state.x.clone(), state.v.clone(), state.energy, state.force
+    for _ in range(n_steps):
+        if math.isfinite(force_cap):
+            force = capped(force, force_cap)
+        v.addcmul_(force, kick)
+        x.add_(v, alpha=0.5 * timestep)
+        v.mul_(decay).addcmul_(normal_like(x, generator), noise_width)
+        x.add_(v, alpha=0.5 * timestep)
+        energy, force = potential.energy_and_force(x)
+    return replace(state, x=x, v=v, energy=energy, force=force)
+
+
+def capped(vectors: Tensor, length: float) -> Tensor:
+    """Shorten vectors (..., 3) longer than `length`; non-finite ones become zero."""
+    vectors = torch.nan_to_num(vectors, nan=0.0, posinf=0.0, neginf=0.0)
+    size = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors * (length / size.clamp_min(length))
+
+
+def repartition(
+    masses: NDArray[np.float64], elements: Sequence[str], bonds: NDArray[np.int64], hydrogen_mass: float = 4.0
+) -> NDArray[np.float64]:
+    """Move mass from heavy atoms to their hydrogens so that a 2 fs step is stable.
+
+    The configurational distribution does not depend on masses.
+
+    Parameters
+    ----------
+    masses
+        (N,) dalton.
+    elements, bonds
+        Chemical symbols, and (n_bonds, 2) atom indices.
+    hydrogen_mass
+        Mass of every bonded hydrogen afterwards, dalton.
+
+    Raises
+    ------
+    InputError
+        If a heavy atom would keep less than one dalton.
+    """
+    new = np.asarray(masses, dtype=np.float64).copy()
+    for i, j in np.asarray(bonds, dtype=np.int64).reshape(-1, 2):
+        if elements[i] == "H":
+            i, j = j, i
+        if elements[j] == "H" and elements[i] != "H":
+            new[i] -= hydrogen_mass - masses[j]
+            new[j] = hydrogen_mass
+    if new.min(initial=np.inf) < 1.0 <= np.min(masses, initial=np.inf):
+        atom = int(new.argmin())
+        raise InputError(
+            f"hydrogen_mass: {hydrogen_mass} dalton leaves atom {atom} ({elements[atom]}) with {new[atom]:.2f}; "
+            "choose a smaller one (4 suits proteins)"
+        )
+    return new

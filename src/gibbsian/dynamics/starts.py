@@ -1,0 +1,101 @@
+"""Diverse start structures: short hot dynamics from one structure, then minimisation.
+
+Handedness and peptide bonds must stay as they were built: a flipped centre never flips back in a simulation, and
+belongs to another molecule.
+"""
+
+import torch
+from torch import Tensor
+
+from gibbsian.chem.topology import Topology
+from gibbsian.dynamics.langevin import Integrator, run_langevin, start
+from gibbsian.dynamics.minimise import minimise
+from gibbsian.errors import GibbsianError
+from gibbsian.potentials.base import Potential
+from gibbsian.units import kt
+
+_FORCE_CAP = 2e4  # kJ/mol/nm, above what a bond feels at 1000 K
+_ATTEMPTS = 3
+
+
+def diverse_starts(
+    positions: Tensor,
+    n: int,
+    topology: Topology,
+    potential: Potential,
+    integrator: Integrator,
+    generator: torch.Generator,
+    temperature: float = 700.0,
+    n_steps: int = 3000,
+) -> Tensor:
+    """Return `n` relaxed structures (n, N, 3) nm, spread over what is within reach of `positions` (N, 3).
+
+    Parameters
+    ----------
+    temperature, n_steps
+        The hot run: K (above about 800 K peptide bonds begin to flip) and steps.
+
+    Raises
+    ------
+    GibbsianError
+        If after several attempts no structure keeps its handedness and peptide bonds.
+    """
+    first, _ = minimise(positions[None], potential)
+    wanted = structure_signs(first, topology)
+    x = first.repeat(n, 1, 1)
+    thermal = torch.full((n,), kt(temperature), dtype=torch.float64, device=x.device)
+    for _ in range(_ATTEMPTS):
+        state = start(x, potential, integrator.masses, thermal, generator)
+        state = run_langevin(state, potential, integrator, thermal, n_steps, generator, force_cap=_FORCE_CAP)
+        x, energy = minimise(state.x, potential, n_steps=100)
+        good = (structure_signs(x, topology) == wanted).all(1) & torch.isfinite(energy)
+        if good.any():
+            break
+        x = first.repeat(n, 1, 1)
+    else:
+        raise GibbsianError(
+            f"start structures: hot dynamics at {temperature} K broke all {n}; check the input structure"
+        )
+    donors = torch.nonzero(good)[:, 0]
+    pick = donors[torch.randint(len(donors), (n,), generator=generator, device=x.device)]
+    return torch.where(good[:, None, None], x, x[pick])
+
+
+def structure_signs(x: Tensor, topology: Topology) -> Tensor:
+    """Return +-1 for the handedness of each four-coordinated centre, then for each peptide bond (cis +, trans -).
+
+    Parameters
+    ----------
+    x
+        (B, N, 3) nm.
+
+    Returns
+    -------
+    (B, n_centres + n_peptide_bonds).
+    """
+    centres = [(i, *atoms[:3]) for i, atoms in enumerate(topology.neighbours) if len(atoms) == 4]
+    c, i, j, k = torch.tensor(centres, dtype=torch.long, device=x.device).reshape(-1, 4).T
+    volume = (torch.linalg.cross(x[:, i] - x[:, c], x[:, j] - x[:, c]) * (x[:, k] - x[:, c])).sum(-1)
+    a, b, d, e = torch.tensor(_peptide_bonds(topology), dtype=torch.long, device=x.device).reshape(-1, 4).T
+    axis = x[:, d] - x[:, b]
+    first = torch.linalg.cross(x[:, a] - x[:, b], axis)
+    second = torch.linalg.cross(x[:, e] - x[:, d], axis)
+    return torch.cat([volume, (first * second).sum(-1)], 1).sign()
+
+
+def _peptide_bonds(topology: Topology) -> list[tuple[int, int, int, int]]:
+    """Atoms CA, C, N, CA of each peptide bond; caps count through their own carbons."""
+    bonds = []
+    for residue in range(topology.n_residues - 1):
+        c, n = topology.find(residue, "C"), topology.find(residue + 1, "N")
+        if c is None or n is None:
+            continue
+        before = _first(topology, residue, ("CA", "CH3"))
+        after = _first(topology, residue + 1, ("CA", "CH3", "C"))
+        if before is not None and after is not None:
+            bonds.append((before, c, n, after))
+    return bonds
+
+
+def _first(topology: Topology, residue: int, names: tuple[str, ...]) -> int | None:
+    return next((atom for name in names if (atom := topology.find(residue, name)) is not None), None)
