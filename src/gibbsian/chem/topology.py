@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,3 +64,26 @@ class Topology:
     def atoms_of(self, residue: int) -> list[int]:
         """Atom indices of one residue, ascending."""
         return np.flatnonzero(self.residue_index == residue).tolist()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the topology as lists and strings, for JSON."""
+        return {
+            "atom_names": list(self.atom_names),
+            "elements": list(self.elements),
+            "residue_index": self.residue_index.tolist(),
+            "residue_names": list(self.residue_names),
+            "residue_ids": list(self.residue_ids),
+            "bonds": self.bonds.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """Rebuild a topology from `to_dict`."""
+        return cls(
+            atom_names=tuple(content["atom_names"]),
+            elements=tuple(content["elements"]),
+            residue_index=np.array(content["residue_index"], dtype=np.int64),
+            residue_names=tuple(content["residue_names"]),
+            residue_ids=tuple(content["residue_ids"]),
+            bonds=np.array(content["bonds"], dtype=np.int64).reshape(-1, 2),
+        )

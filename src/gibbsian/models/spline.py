@@ -1,0 +1,219 @@
+"""The default recipe: a hierarchical coupling flow of rational-quadratic splines over full internal coordinates.
+
+``q(x) = q(torsions) q(angles | torsions) q(bonds | angles, torsions) |dy / dx|``. Proper torsions live on the full circle,
+everything else is whitened with the statistics of the training data and modelled on the line.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from gibbsian.chem.topology import Topology
+from gibbsian.coords.internal import InternalCoordinates
+from gibbsian.errors import InputError
+from gibbsian.files import write_bytes
+from gibbsian.models.layers.coupling import SplineCoupling, count_features, features
+from gibbsian.models.standardise import Standardise, Statistics, fit_statistics
+
+FORMAT = "gibbsian-spline-1"
+
+
+@dataclass(frozen=True)
+class SplineConfig:
+    """Sizes of the flow.
+
+    Attributes
+    ----------
+    couplings
+        Coupling layers for torsions, angles and bonds; even numbers.
+    bins
+        Bins per spline.
+    hidden, depth
+        Width and number of hidden layers of each conditioner.
+    bound
+        Splines of whitened variables act on [-bound, bound] standard deviations.
+    mask_seed
+        Seed of the random halves.
+    """
+
+    couplings: tuple[int, int, int] = (8, 4, 4)
+    bins: int = 8
+    hidden: int = 64
+    depth: int = 2
+    bound: float = 5.0
+    mask_seed: int = 0
+
+
+class Stack(nn.Module):
+    """Coupling layers in pairs: half of the variables, then the other half."""
+
+    def __init__(self, periodic: Tensor, n_context: int, n_couplings: int, config: SplineConfig) -> None:
+        super().__init__()
+        layers = []
+        for mask in _masks(periodic, n_couplings, config.mask_seed):
+            for half in (mask, ~mask):
+                layers.append(
+                    SplineCoupling(
+                        periodic, half, n_context, config.bins, config.hidden, config.depth, config.bound
+                    )
+                )
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Data to base: variables (B, n) and log-determinant (B,)."""
+        log_det = v.new_zeros(len(v))
+        for layer in self.layers:
+            v, change = layer(v, context)
+            log_det = log_det + change
+        return v, log_det
+
+    def inverse(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Base to data: variables (B, n) and log-determinant (B,)."""
+        log_det = v.new_zeros(len(v))
+        for layer in reversed(self.layers):
+            assert isinstance(layer, SplineCoupling)
+            v, change = layer.inverse(v, context)
+            log_det = log_det + change
+        return v, log_det
+
+
+def _masks(periodic: Tensor, n_couplings: int, seed: int) -> list[Tensor]:
+    """Halves of each kind of variable: even against odd rank first, random after that."""
+    if n_couplings < 2 or n_couplings % 2:
+        raise InputError(f"spline flow: couplings come in pairs, got {n_couplings}; give an even number")
+    generator = torch.Generator().manual_seed(seed)
+    masks = []
+    for pair in range(n_couplings // 2):
+        mask = torch.zeros(len(periodic), dtype=torch.bool)
+        for kind in (periodic, ~periodic):
+            columns = torch.arange(len(periodic))[kind]
+            if pair > 0:
+                columns = columns[torch.randperm(len(columns), generator=generator)]
+            mask[columns[pair % 2 :: 2]] = True
+        masks.append(mask)
+    return masks
+
+
+class SplineFlow(nn.Module):
+    """Exact-density generator of all-atom conformations of one peptide (a `Proposal`).
+
+    Parameters
+    ----------
+    topology
+        Molecule.
+    statistics
+        From `SplineFlow.from_data` or a file.
+    config
+        Sizes.
+    """
+
+    def __init__(
+        self, topology: Topology, statistics: Statistics, config: SplineConfig = SplineConfig()
+    ) -> None:
+        super().__init__()
+        self.topology, self.config = topology, config
+        self.n_atoms = topology.n_atoms
+        self.standardise = Standardise(InternalCoordinates(topology), statistics)
+        layout = self.standardise.layout
+        self._sizes = (len(layout.proper), len(layout.narrow), layout.n_angles, layout.n_bonds)
+        p, n, a, b = self._sizes
+        on_circle = torch.arange(p + n) < p
+        line = torch.zeros(max(a, b), dtype=torch.bool)
+        context = count_features(p, n)
+        self.torsions = Stack(on_circle, 0, config.couplings[0], config)
+        self.angles = Stack(line[:a], context, config.couplings[1], config)
+        self.bonds = Stack(line[:b], context + a, config.couplings[2], config)
+
+    @classmethod
+    def from_data(
+        cls,
+        topology: Topology,
+        x: Tensor,
+        log_w: Tensor | None = None,
+        config: SplineConfig = SplineConfig(),
+        seed: int = 0,
+    ) -> Self:
+        """Make an untrained flow with the statistics of weighted conformations `x` (n, n_atoms, 3) nm."""
+        statistics = fit_statistics(InternalCoordinates(topology), x, log_w)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(topology, statistics, config)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density of `x` (B, n_atoms, 3) nm in the mean-free orthonormal measure, (B,) float64; -inf outside."""
+        turns, z, log_det = self.standardise.forward(x.double())
+        parameter = next(self.parameters())
+        log_q = self._log_q(turns.to(parameter.dtype), z.to(parameter.dtype))
+        return torch.where(torch.isfinite(log_det), log_q.double() + log_det, -torch.inf)
+
+    def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Log density (B,) and its gradient with respect to x (B, n_atoms, 3) in 1/nm, float64."""
+        x = x.detach().double().requires_grad_(True)
+        with torch.enable_grad():
+            log_q = self.log_prob(x)
+            (grad,) = torch.autograd.grad(log_q.sum(), x)
+        return log_q.detach(), grad
+
+    def log_gauge(self, x: Tensor) -> Tensor:
+        """Zero: internal coordinates give no density to the centre of mass. (B,)."""
+        return torch.zeros(len(x), dtype=torch.float64)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw `n` conformations (n, n_atoms, 3) nm, centred, and log q (n,), both float64.
+
+        The density is computed from the final coordinates, the same way as by `log_prob`.
+        """
+        x, _ = self.sample_with_path_density(n, generator)
+        return x, self.log_prob(x)
+
+    def sample_with_path_density(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw conformations differentiably (n, n_atoms, 3) and log q of the generating path, for reverse KL.
+
+        Draws that leave the domain of a coordinate are drawn again; each has a probability below 1e-9 per variable.
+        """
+        dtype = next(self.parameters()).dtype
+        p, narrow, a, b = self._sizes
+        turns = torch.rand(n, p, generator=generator, dtype=dtype)
+        noise = torch.randn(n, narrow + a + b, generator=generator, dtype=dtype)
+        turns, z, log_q = self._generate(turns, noise)
+        x, log_j, inside = self.standardise.inverse(turns.double(), z.double())
+        log_q = log_q.double()
+        if not bool(inside.all()):
+            more, more_log_q = self.sample_with_path_density(int((~inside).sum()), generator)
+            kept = x[inside] - x[inside].mean(1, keepdim=True)
+            return torch.cat([kept, more]), torch.cat([(log_q - log_j)[inside], more_log_q])
+        return x - x.mean(1, keepdim=True), log_q - log_j
+
+    def _log_q(self, turns: Tensor, z: Tensor) -> Tensor:
+        p, n, a, _ = self._sizes
+        narrow, angles, bonds = z.split([n, a, z.shape[1] - n - a], -1)
+        torsions = torch.cat([turns, narrow], -1)
+        context = self._context(torsions)
+        base_t, d_t = self.torsions(torsions, torsions[:, :0])
+        base_a, d_a = self.angles(angles, context)
+        base_b, d_b = self.bonds(bonds, torch.cat([context, angles], -1))
+        return d_t + d_a + d_b + _log_normal(torch.cat([base_t[:, p:], base_a, base_b], -1))
+
+    def _generate(self, turns: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        p, n, a, b = self._sizes
+        base_n, base_a, base_b = noise.split([n, a, b], -1)
+        torsions, d_t = self.torsions.inverse(torch.cat([turns, base_n], -1), noise[:, :0])
+        context = self._context(torsions)
+        angles, d_a = self.angles.inverse(base_a, context)
+        bonds, d_b = self.bonds.inverse(base_b, torch.cat([context, angles], -1))
+        z = torch.cat([torsions[:, p:], angles, bonds], -1)
+        return torsions[:, :p], z, _log_normal(noise) - d_t - d_a - d_b
+
+    def _context(self, torsions: Tensor) -> Tensor:
+        columns = torch.arange(torsions.shape[1])
+        return features(torsions, columns[: self._sizes[0]], columns[self._sizes[0] :])
+
+
+def _log_normal(z: Tensor) -> Tensor:
+    return -0.5 * (z.square() + math.log(2.0 * math.pi)).sum(-1)
