@@ -1,0 +1,140 @@
+"""What the page says first: may the weights be believed, why, and what to do if not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite, log10
+from typing import Any
+
+from gibbsian.report.rounding import MISSING, grouped, percent, plain, with_error
+
+MINIMUM_ESS = 100.0
+"""Effective samples below which no weight is called reliable."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Level ``good``, ``fair`` or ``bad``; a sentence; reasons; what to do."""
+
+    level: str
+    sentence: str
+    reasons: tuple[str, ...]
+    advice: tuple[str, ...]
+
+
+def k_hat_threshold(n: int) -> float:
+    """Return the largest k-hat at which `n` samples give a dependable estimate: min(1 - 1/log10 n, 0.7)."""
+    return min(1 - 1 / log10(n), 0.7) if n > 10 else 0.0
+
+
+def headline(results: Mapping[str, Any]) -> Headline:
+    """Return the verdict in words.
+
+    Parameters
+    ----------
+    results
+        Content of results.json.
+    """
+    verdict = results.get("verdict") or {}
+    reasons = tuple(str(reason) for reason in verdict.get("reasons") or ())
+    if not verdict.get("reliable"):
+        sentence = "Do not use these weights: the ensemble is not reliable."
+        return Headline("bad", sentence, reasons, _advice(results))
+    cautions = _cautions(results)
+    if cautions:
+        return Headline("fair", "These weights can be used, with care.", reasons + cautions, _advice(results))
+    return Headline("good", "These weights can be believed.", reasons or _strengths(results), ())
+
+
+def key_numbers(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return (quantity, value, meaning) rows; quantities that the run does not have are left out."""
+    samples, ess = results.get("samples") or {}, results.get("ess") or {}
+    forward, log_z = results.get("forward_ess") or {}, results.get("log_z") or {}
+    proposed = samples.get("proposed") or 0
+    rows = [
+        ("Samples proposed", _count(proposed), "conformations drawn from the generator"),
+        ("with finite energy", _count(samples.get("finite")), "the others have weight zero and stay counted"),
+        (
+            "Effective samples",
+            f"{plain(ess.get('count'), 3)} ({percent(ess.get('fraction'))})",
+            f"(Σw)²/Σw², unclipped; at least {MINIMUM_ESS:.0f} needed",
+        ),
+        (
+            "Forward effective fraction",
+            _forward(forward),
+            "on held-out simulation frames; falls where the generator has lost a state",
+        ),
+        (
+            "Pareto k-hat",
+            plain(_finite(results.get("k_hat")), 3),
+            f"tail of the weights; must stay below {k_hat_threshold(proposed):.2f} for this many samples",
+        ),
+        ("log Z", with_error(log_z.get("value"), log_z.get("error")), "mean-free orthonormal measure, nm"),
+    ]
+    if samples.get("clipped"):
+        rows.insert(2, ("with clipped weight", _count(samples["clipped"]), "a bias that no error bar shows"))
+    return [row for row in rows if not row[1].startswith(MISSING)]
+
+
+def _cautions(results: Mapping[str, Any]) -> tuple[str, ...]:
+    found = []
+    count = (results.get("ess") or {}).get("count") or 0.0
+    if count < 3 * MINIMUM_ESS:
+        found.append(f"Only {plain(count, 3)} effective samples: error bars are wide and themselves uncertain.")
+    k_hat = _finite(results.get("k_hat"))
+    if k_hat is not None and k_hat >= 0.5:
+        found.append(f"k-hat is {k_hat:.2f}: the weights have no finite variance, so errors shrink slower than 1/√n.")
+    if (results.get("samples") or {}).get("clipped"):
+        found.append("Weights were clipped, which biases every average by an unknown amount.")
+    off = [row["name"] for row in results.get("basins") or () if _disagrees(row)]
+    if off:
+        found.append(f"More than three standard errors from the reference: {', '.join(off)}.")
+    return tuple(found)
+
+
+def _strengths(results: Mapping[str, Any]) -> tuple[str, ...]:
+    ess = results.get("ess") or {}
+    return (
+        f"{plain(ess.get('count'), 3)} effective samples and a light tail of the weights "
+        f"(k-hat {plain(_finite(results.get('k_hat')), 2)}).",
+    )
+
+
+def _advice(results: Mapping[str, Any]) -> tuple[str, ...]:
+    """What would help, by what is short; the order is the order to try."""
+    advice = []
+    ess, forward = results.get("ess") or {}, results.get("forward_ess") or {}
+    fraction, count = ess.get("fraction") or 0.0, ess.get("count") or 0.0
+    n = (results.get("samples") or {}).get("proposed") or 0
+    k_hat = _finite(results.get("k_hat"))
+    heavy = k_hat is None or k_hat >= k_hat_threshold(n)
+    if forward.get("fraction") is not None and forward["fraction"] < 0.1 * fraction:
+        advice.append("The generator has lost part of what the simulation saw: train again, without reverse KL.")
+    if heavy or fraction < 0.01:
+        advice.append("Simulate longer and train again (data: steps in run.yaml): more data narrow the weights.")
+    if not heavy and count < 3 * MINIMUM_ESS:
+        advice.append("Draw more samples, for example with --until-ess 500; the same command continues the run.")
+    if any(_disagrees(row) for row in results.get("basins") or ()):
+        advice.append("Repeat with another --seed: a shift that stays comes from the generator, not from chance.")
+    return tuple(advice)
+
+
+def _disagrees(row: Mapping[str, Any], sigmas: float = 3.0) -> bool:
+    ours, theirs = row.get("free_energy") or {}, row.get("reference") or {}
+    if ours.get("value") is None or theirs.get("value") is None:
+        return False
+    error = ((ours.get("error") or 0.0) ** 2 + (theirs.get("error") or 0.0) ** 2) ** 0.5
+    return error > 0 and abs(ours["value"] - theirs["value"]) > sigmas * error
+
+
+def _forward(forward: Mapping[str, Any]) -> str:
+    if forward.get("fraction") is None:
+        return MISSING
+    return f"{percent(forward['fraction'])} of {_count(forward.get('n'))} frames"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
+
+
+def _count(value: float | None) -> str:
+    return MISSING if value is None else grouped(value)

@@ -1,0 +1,134 @@
+"""The report: one HTML file that needs nothing but itself."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from gibbsian.chem.topology import Topology
+from gibbsian.chem.write import pdb_string
+from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.files import write_text
+from gibbsian.report import drawings, figures
+from gibbsian.report.citations import citations, readable
+from gibbsian.report.drawings import Samples
+from gibbsian.report.headline import headline, key_numbers
+from gibbsian.report.methods import methods
+from gibbsian.report.rounding import grouped, percent, plain, seconds, with_error
+from gibbsian.report.tables import basin_rows, distance_rows, performance_rows, simulation_rows
+from gibbsian.report.viewer import representatives
+
+MODELS = 20
+"""Conformations in the 3-D view."""
+_MOST_ATOMS = 20_000
+"""Atoms in the 3-D view; beyond, fewer conformations are shown so that the page stays small."""
+
+
+def write_report(
+    path: Path,
+    results: dict[str, Any],
+    ensemble: Ensemble,
+    data: Ensemble | None,
+    training_log: list[dict[str, Any]],
+    info: dict[str, Any],
+) -> None:
+    """Write the page atomically.
+
+    Parameters
+    ----------
+    path
+        The HTML file.
+    results
+        Content of results.json.
+    ensemble
+        Weighted samples; those of weight zero may be among them.
+    data
+        Simulation data to compare with, weighted to the same temperature.
+    training_log
+        One mapping for each logged step: ``step``, ``stage``, ``train_nll``, ``held_out_nll``.
+    info
+        What the run was; every key is optional. ``system``: ``sequence``, ``termini``, ``forcefield``, ``solvent``,
+        ``cutoff`` (nm), ``temperature`` (K), ``n_atoms``, ``changes``. ``recipe``, ``seed``, ``command``.
+        ``simulation``: ``temperatures`` (K), ``acceptance`` (one per pair of neighbours), ``round_trips``,
+        ``ladders``, ``aggregate_ns``, ``frames``, ``timestep`` (ps), ``friction`` (1/ps); further numbers are shown
+        as they are. ``training``: ``parameters``, ``stages``. ``versions``: name to version.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    write_text(path, render(results, ensemble, data, training_log, info))
+
+
+def render(
+    results: dict[str, Any],
+    ensemble: Ensemble,
+    data: Ensemble | None,
+    training_log: list[dict[str, Any]],
+    info: dict[str, Any],
+) -> str:
+    """Return the page as text; equal arguments give equal text. Arguments as in `write_report`."""
+    samples = drawings.drawable(ensemble)
+    plots, left_out = drawings.ramachandran_plots(samples, data)
+    energy = drawings.energy_plot(samples, data)
+    simulation = info.get("simulation") or {}
+    context = {
+        "headline": headline(results),
+        "numbers": key_numbers(results),
+        "ramachandran": plots,
+        "residues_left_out": left_out,
+        "energy": energy[0] if energy else None,
+        "energy_beyond": percent(energy[1]) if energy else None,
+        "basins": basin_rows(results),
+        "basin_plot": drawings.basin_plot(results),
+        "observables": results.get("observables") or [],
+        "distances": distance_rows(results),
+        "distance_plot": drawings.distance_plot(results),
+        "weights": drawings.weight_plots(samples),
+        "training": drawings.training_plot(training_log),
+        "ladder": drawings.ladder_plot(simulation),
+        "simulation": simulation_rows(simulation),
+        "performance": performance_rows(results.get("performance") or {}),
+        "models": _models(samples),
+        "methods": methods(results, info),
+        "reading": readable(info),
+        "bibtex": citations(info),
+        "versions": info.get("versions") or {},
+        "info": info,
+        "system": info.get("system") or {"sequence": results.get("system")},
+        "results": results,
+        "has_data": data is not None,
+    }
+    return _environment().get_template("template.html").render(context)
+
+
+def _models(samples: Samples) -> Mapping[str, Any] | None:
+    """Text for 3Dmol and the drawing that stands in for it."""
+    if not samples.weighted:
+        return None
+    topology: Topology = samples.ensemble.topology
+    shown = representatives(samples.ensemble, max(1, min(MODELS, _MOST_ATOMS // topology.n_atoms)))
+    return {
+        "pdb": pdb_string(topology, shown),
+        "n": len(shown),
+        "cartoon": topology.n_residues > 14,
+        "drawing": figures.sticks(shown, topology.bonds, topology.elements),
+        "script": files("gibbsian.report").joinpath("vendor/3Dmol-min.js").read_text(encoding="utf-8"),
+    }
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("gibbsian.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        with_error=with_error, plain=plain, grouped=grouped, percent=percent, seconds=seconds
+    )
+    return environment

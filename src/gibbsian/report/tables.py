@@ -1,0 +1,103 @@
+"""Rows of the page's tables, as text."""
+
+from collections.abc import Mapping, Sequence
+from math import exp
+from typing import Any
+
+from gibbsian.report.rounding import MISSING, grouped, percent, plain, seconds, with_error
+
+NEAR, FAR = 2.0, 5.0
+"""A distance below NEAR floors is as good as the reference can tell; above FAR it is a clear difference."""
+
+
+def basin_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return name, free energy, population, reference and their difference for each basin."""
+    return [_basin_row(row) for row in results.get("basins") or ()]
+
+
+def _basin_row(row: Mapping[str, Any]) -> dict[str, str]:
+    ours, theirs = row.get("free_energy") or {}, row.get("reference") or {}
+    value, other = ours.get("value"), theirs.get("value")
+    population, difference = MISSING, MISSING
+    if value is not None:
+        population = percent(1 / (1 + exp(value)) if value < 500 else 0.0)
+    if value is not None and other is not None:
+        error = ((ours.get("error") or 0.0) ** 2 + (theirs.get("error") or 0.0) ** 2) ** 0.5
+        difference = with_error(value - other, error)
+    return {
+        "name": str(row["name"]),
+        "value": with_error(value, ours.get("error")),
+        "population": population,
+        "reference": with_error(other, theirs.get("error")),
+        "difference": difference,
+    }
+
+
+def distance_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return name, sample size, value, floor, their ratio and a level for each distance."""
+    return [_distance_row(row) for row in results.get("distances") or ()]
+
+
+def _distance_row(row: Mapping[str, Any]) -> dict[str, str]:
+    value, floor = row.get("value"), row.get("floor")
+    ratio, level = MISSING, "none"
+    if value is not None and floor:
+        times = value / floor
+        ratio, level = f"{plain(times, 2)} ×", "good" if times < NEAR else "fair" if times < FAR else "bad"
+    return {
+        "name": str(row["name"]),
+        "n": grouped(row["n"]) if row.get("n") else MISSING,
+        "value": plain(value, 3),
+        "floor": plain(floor, 3),
+        "ratio": ratio,
+        "level": level,
+    }
+
+
+_SIMULATION = {
+    "ladders": "Independent ladders",
+    "aggregate_ns": "Aggregate length / ns",
+    "frames": "Frames kept",
+    "round_trips": "Round trips",
+    "timestep": "Time step / ps",
+    "friction": "Friction / ps⁻¹",
+}
+
+
+def simulation_rows(simulation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (quantity, value) of the replica exchange; lists are left to the figure."""
+    rows = []
+    temperatures: Sequence[float] = simulation.get("temperatures") or ()
+    if temperatures:
+        rows.append(("Temperatures / K", ", ".join(f"{t:.0f}" for t in temperatures)))
+    acceptance: Sequence[float] = simulation.get("acceptance") or ()
+    if acceptance:
+        rows.append(("Accepted exchanges", f"{percent(min(acceptance))} to {percent(max(acceptance))}"))
+    for key, value in simulation.items():
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            rows.append((_SIMULATION.get(key, _words(key)), _text(key, value)))
+    return rows
+
+
+def performance_rows(performance: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return (what, value) of the costs, nested groups with their names in front."""
+    rows = []
+    for key, value in performance.items():
+        name = f"{prefix}{_words(key)}" if prefix else _words(key).capitalize()
+        if isinstance(value, Mapping):
+            rows.extend(performance_rows(value, f"{name}: "))
+        elif value is not None:
+            rows.append((name, _text(key, value)))
+    return rows
+
+
+def _text(key: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
+    if key.endswith("seconds"):
+        return seconds(value)
+    return grouped(value) if isinstance(value, int) else plain(value, 3)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
