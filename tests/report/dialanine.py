@@ -31,7 +31,9 @@ def topology() -> Topology:
         residue_index=np.array([row[2] for row in ATOMS], dtype=np.int64),
         residue_names=("ACE", "ALA", "NME"),
         residue_ids=("1", "2", "3"),
-        bonds=np.array(sorted(tuple(sorted((i, row[3]))) for i, row in enumerate(ATOMS) if row[3] is not None)),
+        bonds=np.array(
+            sorted(tuple(sorted((i, row[3]))) for i, row in enumerate(ATOMS) if row[3] is not None)
+        ),
     )
 
 

@@ -48,7 +48,7 @@ def citations(info: Mapping[str, Any]) -> str:
 
 
 def readable(info: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the same entries for a reading list: ``authors``, ``title``, ``source`` and, where known, ``link``."""
+    """Return the same entries for a reading list: authors, title, source and, where known, link."""
     return [_readable(_entries()[key]) for key in cited(info)]
 
 
@@ -59,7 +59,9 @@ def _entries() -> dict[str, str]:
 
 
 def _readable(entry: str) -> dict[str, str]:
-    fields = {name: _plain(value) for name, value in re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", entry, re.MULTILINE)}
+    fields = {
+        name: _plain(value) for name, value in re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", entry, re.MULTILINE)
+    }
     names = [name.split(",")[0] for name in fields["author"].split(" and ")]
     several = len(names) > 2 or names[-1] == "others"
     authors = f"{names[0]} et al." if several else " and ".join(names)
@@ -79,7 +81,7 @@ _LETTERS = {
     r"{\'e}": "é",
     r"{\'u}": "ú",
     r"{\`e}": "è",
-    r'{\"o}': "ö",
+    r"{\"o}": "ö",
     r"$\phi$": "φ",
     r"$\psi$": "ψ",
     r"$\chi_1$": "χ1",

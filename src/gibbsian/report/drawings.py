@@ -11,6 +11,9 @@ from gibbsian.ensemble.geometry import ramachandran, residue_label
 from gibbsian.report import figures
 from gibbsian.report.figures import Series
 
+LOSSES = {"train_nll": "training", "held_out_nll": "held-out frames"}
+"""Keys of the training log that are drawn."""
+
 MOST_RESIDUES = 12
 """Ramachandran plots beyond this are left out: the page stays readable and small."""
 
@@ -50,7 +53,7 @@ def ramachandran_plots(samples: Samples, data: Ensemble | None) -> tuple[list[tu
 
 
 def energy_plot(samples: Samples, data: Ensemble | None) -> tuple[str, float] | None:
-    """Return the histogram and the fraction of proposals beyond its axis; None where energies are not known."""
+    """Return the histogram and the fraction of proposals beyond its axis; None without energies."""
     u = samples.ensemble.u
     if u is None or not samples.weighted:
         return None
@@ -66,12 +69,16 @@ def energy_plot(samples: Samples, data: Ensemble | None) -> tuple[str, float] | 
 
 
 def weight_plots(samples: Samples) -> list[str]:
-    """Return the diagnostics of the weights; empty for simulation data, whose weights are not importance weights."""
+    """Return the diagnostics of the weights; none for simulation data, which have no importance weights."""
     log_w = samples.ensemble.log_w
     finite = log_w[np.isfinite(log_w)]
     if samples.ensemble.log_q is None or len(finite) < 50 or np.ptp(finite) == 0:
         return []
-    return [figures.log_weight_histogram(finite), figures.largest_weights(finite), figures.ess_against_n(log_w)]
+    return [
+        figures.log_weight_histogram(finite),
+        figures.largest_weights(finite),
+        figures.ess_against_n(log_w),
+    ]
 
 
 def training_plot(log: Sequence[Mapping[str, Any]]) -> str | None:
@@ -80,19 +87,19 @@ def training_plot(log: Sequence[Mapping[str, Any]]) -> str | None:
     return figures.training_curves(log, "step", curves) if curves else None
 
 
-LOSSES = {"train_nll": "training", "held_out_nll": "held-out frames"}
-"""Keys of the training log that are drawn."""
-
-
 def basin_plot(results: Mapping[str, Any]) -> str | None:
     """Return the figure of the basins that have a value."""
-    rows = [row for row in results.get("basins") or () if (row.get("free_energy") or {}).get("value") is not None]
+    rows = [
+        row for row in results.get("basins") or () if (row.get("free_energy") or {}).get("value") is not None
+    ]
     return figures.basin_free_energies(rows) if rows else None
 
 
 def distance_plot(results: Mapping[str, Any]) -> str | None:
     """Return the figure of the distances that have a floor."""
-    rows = [row for row in results.get("distances") or () if row.get("value") is not None and row.get("floor")]
+    rows = [
+        row for row in results.get("distances") or () if row.get("value") is not None and row.get("floor")
+    ]
     return figures.distances(rows) if rows else None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.contour import QuadContourSet
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -47,16 +48,21 @@ def ramachandran(panels: Sequence[tuple[str, Array, Array, Array]], name: str) -
         The residue, for the accessible title.
     """
     with style():
-        figure, axes = new_figure(2.5 * len(panels) + 0.7, 2.75, 1, len(panels))
-        filled = None
+        figure, axes = new_figure(2.7 * len(panels) + 0.9, 2.95, 1, len(panels))
+        surfaces = []
         for axis, (title, phi, psi, weights) in zip(axes, panels, strict=True):
-            filled = _surface(axis, phi, psi, weights)
+            surfaces.append(_surface(axis, phi, psi, weights))
             axis.set_title(title)
             axis.set_xlabel("φ / °")
             _basin_lines(axis)
         axes[0].set_ylabel("ψ / °")
         bar = figure.colorbar(
-            filled, ax=axes, label="free energy / kT", ticks=np.arange(0, RAMACHANDRAN_DEPTH + 1, 2)
+            surfaces[0],
+            ax=axes,
+            label="free energy / kT",
+            shrink=0.85,
+            aspect=24,
+            ticks=np.arange(0, RAMACHANDRAN_DEPTH + 1, 2),
         )
         bar.outline.set_visible(False)
         titles = ", ".join(panel[0] for panel in panels)
@@ -72,11 +78,10 @@ def free_energy_surface(phi: Array, psi: Array, weights: Array, bins: int = RAMA
     histogram, _, _ = np.histogram2d(psi, phi, bins=[edges, edges], weights=weights)
     density = gaussian_filter(histogram, sigma=1.0, mode="wrap", truncate=3.0)
     with np.errstate(divide="ignore"):
-        surface = -np.log(density / density.max())
-    return surface
+        return -np.log(density / density.max())
 
 
-def _surface(axis: Axes, phi: Array, psi: Array, weights: Array) -> Any:
+def _surface(axis: Axes, phi: Array, psi: Array, weights: Array) -> QuadContourSet:
     surface = free_energy_surface(phi, psi, weights)
     step = 360.0 / len(surface)
     centres = -180.0 + step * (np.arange(-1, len(surface) + 1) + 0.5)
@@ -91,14 +96,14 @@ def _surface(axis: Axes, phi: Array, psi: Array, weights: Array) -> Any:
 
 
 def _basin_lines(axis: Axes) -> None:
-    """Borders of the basins: left 0 < phi < 126; outside that alpha -120 <= psi < 34 and beta the rest (degrees)."""
+    """Draw the borders of the basins, see `gibbsian.ensemble.basins.classify`."""
     line = {"color": MUTED, "lw": 0.7, "ls": (0, (3, 2))}
     for phi in (0.0, 126.0):
         axis.plot([phi, phi], [-180, 180], **line)
     for psi in (-120.0, 34.0):
         axis.plot([-180, 0], [psi, psi], **line)
         axis.plot([126, 180], [psi, psi], **line)
-    for x, y, label in ((-168, -10, "α"), (-168, 150, "β"), (112, 160, "L")):
+    for x, y, label in ((-13, -105, "α"), (-13, 165, "β"), (113, 165, "L")):
         axis.text(x, y, label, color=MUTED, fontsize=8, ha="center", va="center")
 
 
@@ -107,7 +112,7 @@ def energy_histogram(reweighted: Series, proposal: Array, data: Series | None) -
     low, high = energy_range(reweighted, proposal, data)
     edges = np.linspace(low, high, 71)
     with style():
-        figure, (axis,) = new_figure(5.2, 2.7)
+        figure, (axis,) = new_figure(6.6, 3.0)
         shown = [
             ("proposal, as drawn", (proposal, np.full(len(proposal), 1 / len(proposal))), PROPOSAL, "-", 0.0)
         ]
@@ -128,7 +133,7 @@ def energy_histogram(reweighted: Series, proposal: Array, data: Series | None) -
 
 
 def energy_range(reweighted: Series, proposal: Array, data: Series | None) -> tuple[float, float]:
-    """Return an axis that shows the equilibrium energies whole and the proposal's bulk, not its tail of clashes."""
+    """Return an axis that shows all equilibrium energies and the proposal's bulk, not its tail of clashes."""
     solid = [_quantiles(*series) for series in (reweighted, data) if series is not None]
     low, high = min(q[0] for q in solid), max(q[1] for q in solid)
     width = max(high - low, 1.0)
@@ -156,7 +161,7 @@ def basin_free_energies(rows: Sequence[Mapping[str, Any]]) -> str:
         ``basins`` of results.json; rows without a value are left out by the caller.
     """
     with style():
-        figure, (axis,) = new_figure(5.2, 0.75 + 0.36 * len(rows))
+        figure, (axis,) = new_figure(6.6, 0.75 + 0.36 * len(rows))
         for place, row in enumerate(rows):
             _point(
                 axis, row["free_energy"], place - 0.13, REWEIGHTED, "o", "reweighted" if place == 0 else None
@@ -180,8 +185,8 @@ def _point(
 ) -> None:
     error = estimate.get("error")
     axis.errorbar(
-        estimate["value"], place, xerr=error if error else None, color=colour, marker=marker, ms=5, capsize=2.5,
-        elinewidth=1.2, lw=0, label=label,
+        estimate["value"], place, xerr=error if error else None, color=colour, marker=marker,
+        ms=5, capsize=2.5, elinewidth=1.2, lw=0, label=label,
     )  # fmt: skip
 
 
@@ -198,6 +203,7 @@ def log_weight_histogram(log_w: Array) -> str:
         axis.stairs(share, edges, color=REWEIGHTED, lw=1.6, label="weight they carry")
         axis.axvline(0, color=MUTED, lw=0.7)
         axis.set(xlabel="ln (w / mean w)", ylabel="fraction per bin")
+        axis.set_ylim(0, 1.3 * max(counts.max(), share.max()))  # room for the legend
         axis.legend(loc="upper left")
         return to_svg(figure, "log weights", "Histogram of log weights and of the weight they carry")
 
@@ -212,12 +218,12 @@ def largest_weights(log_w: Array) -> str:
         axis.plot(picks, share[picks - 1], color=REWEIGHTED)
         axis.plot(picks, picks / len(weights), color=MUTED, lw=0.9, ls=(0, (4, 2)))
         axis.text(
-            len(weights) ** 0.5,
-            len(weights) ** -0.5 * 1.35,
+            len(weights) ** 0.5 * 1.6,
+            len(weights) ** -0.5,
             "equal weights",
             color=MUTED,
             fontsize=8,
-            ha="right",
+            va="top",
         )
         axis.set(
             xscale="log", yscale="log", xlabel="number of largest weights", ylabel="share of the total weight"
@@ -253,18 +259,20 @@ def training_curves(log: Sequence[Mapping[str, Any]], step: str, curves: Mapping
     """
     colours = [PROPOSAL, REWEIGHTED, DATA]
     with style():
-        figure, (axis,) = new_figure(5.2, 2.7)
+        figure, (axis,) = new_figure(6.6, 3.0)
+        last = max((entry[step] for entry in log if entry.get(step) is not None), default=0)
         shown: list[float] = []
         for (label, key), colour in zip(curves.items(), colours, strict=False):
             points = [(e[step], e[key]) for e in log if e.get(key) is not None and e.get(step) is not None]
-            values = np.array(points, dtype=float).reshape(-1, 2)
-            marker = "." if len(values) < 40 else None
-            axis.plot(values[:, 0], values[:, 1], color=colour, label=label, marker=marker, lw=1.4)
-            shown.extend(values[:, 1].tolist())
+            steps, values = np.array(points, dtype=float).reshape(-1, 2).T
+            axis.plot(
+                steps, values, color=colour, label=label, marker="." if len(values) < 40 else None, lw=1.4
+            )
+            # The fall of the first steps would press everything after it into one line.
+            shown.extend(values[np.isfinite(values) & (steps >= 0.1 * last)].tolist())
         _mark_stages(axis, log, step)
-        finite = np.array(shown)[np.isfinite(shown)]
-        if len(finite):
-            low, high = float(finite.min()), float(np.quantile(finite, 0.97))
+        if shown:
+            low, high = min(shown), max(shown)
             axis.set_ylim(low - 0.06 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3)
         axis.set(xlabel="training step", ylabel="negative log likelihood / nat")
         axis.grid(axis="y")
@@ -287,10 +295,10 @@ def _mark_stages(axis: Axes, log: Sequence[Mapping[str, Any]], step: str) -> Non
 
 
 def ladder(temperatures: Sequence[float], acceptance: Sequence[float]) -> str:
-    """Acceptance of the exchange between neighbouring temperatures."""
+    """Bars of the acceptance of the exchange between neighbouring temperatures."""
     middles = (np.array(temperatures[:-1]) + np.array(temperatures[1:])) / 2
     with style():
-        figure, (axis,) = new_figure(4.2, 2.2)
+        figure, (axis,) = new_figure(4.4, 2.5)
         axis.bar(middles, acceptance, width=0.72 * np.diff(temperatures), color=DATA, alpha=0.55)
         axis.axhline(0.2, color=MUTED, lw=0.8, ls=(0, (3, 2)))
         axis.set(xlabel="temperature / K", ylabel="accepted exchanges", ylim=(0, 1))
@@ -306,7 +314,7 @@ def distances(rows: Sequence[Mapping[str, Any]]) -> str:
     """Each distance in units of its floor, the distance of reference to reference at the same sample size."""
     ratios = [row["value"] / row["floor"] for row in rows]
     with style():
-        figure, (axis,) = new_figure(5.2, 0.75 + 0.27 * len(rows))
+        figure, (axis,) = new_figure(6.6, 0.75 + 0.27 * len(rows))
         axis.axvspan(0, 1, color=RULE, alpha=0.7, lw=0)
         for place, ratio in enumerate(ratios):
             axis.plot([1, ratio], [place, place], color=RULE, lw=1.2)
@@ -335,7 +343,7 @@ def sticks(models: NDArray[np.float64], bonds: NDArray[np.int64], elements: Sequ
     _, _, axes_3d = np.linalg.svd(centred.reshape(-1, 3)[:20_000], full_matrices=False)
     flat = centred @ axes_3d[:2].T
     with style():
-        figure, (axis,) = new_figure(4.6, 3.0)
+        figure, (axis,) = new_figure(5.6, 3.4)
         for place, model in enumerate(flat):
             for i, j in bonds[heavy].tolist():
                 axis.plot(

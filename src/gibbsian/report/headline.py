@@ -79,10 +79,14 @@ def _cautions(results: Mapping[str, Any]) -> tuple[str, ...]:
     found = []
     count = (results.get("ess") or {}).get("count") or 0.0
     if count < 3 * MINIMUM_ESS:
-        found.append(f"Only {plain(count, 3)} effective samples: error bars are wide and themselves uncertain.")
+        found.append(
+            f"Only {plain(count, 3)} effective samples: error bars are wide and themselves uncertain."
+        )
     k_hat = _finite(results.get("k_hat"))
     if k_hat is not None and k_hat >= 0.5:
-        found.append(f"k-hat is {k_hat:.2f}: the weights have no finite variance, so errors shrink slower than 1/√n.")
+        found.append(
+            f"k-hat is {k_hat:.2f}: the weights have no finite variance, so errors shrink slower than 1/√n."
+        )
     if (results.get("samples") or {}).get("clipped"):
         found.append("Weights were clipped, which biases every average by an unknown amount.")
     off = [row["name"] for row in results.get("basins") or () if _disagrees(row)]
@@ -100,7 +104,7 @@ def _strengths(results: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _advice(results: Mapping[str, Any]) -> tuple[str, ...]:
-    """What would help, by what is short; the order is the order to try."""
+    """Return what would help, by what is short, in the order to try."""
     advice = []
     ess, forward = results.get("ess") or {}, results.get("forward_ess") or {}
     fraction, count = ess.get("fraction") or 0.0, ess.get("count") or 0.0
@@ -108,13 +112,21 @@ def _advice(results: Mapping[str, Any]) -> tuple[str, ...]:
     k_hat = _finite(results.get("k_hat"))
     heavy = k_hat is None or k_hat >= k_hat_threshold(n)
     if forward.get("fraction") is not None and forward["fraction"] < 0.1 * fraction:
-        advice.append("The generator has lost part of what the simulation saw: train again, without reverse KL.")
+        advice.append(
+            "The generator has lost part of what the simulation saw: train again, without reverse KL."
+        )
     if heavy or fraction < 0.01:
-        advice.append("Simulate longer and train again (data: steps in run.yaml): more data narrow the weights.")
+        advice.append(
+            "Simulate longer and train again (data: steps in run.yaml): more data narrow the weights."
+        )
     if not heavy and count < 3 * MINIMUM_ESS:
-        advice.append("Draw more samples, for example with --until-ess 500; the same command continues the run.")
+        advice.append(
+            "Draw more samples, for example with --until-ess 500; the same command continues the run."
+        )
     if any(_disagrees(row) for row in results.get("basins") or ()):
-        advice.append("Repeat with another --seed: a shift that stays comes from the generator, not from chance.")
+        advice.append(
+            "Repeat with another --seed: a shift that stays comes from the generator, not from chance."
+        )
     return tuple(advice)
 
 

@@ -50,8 +50,8 @@ def _system(system: Mapping[str, Any]) -> list[str]:
     reach = "without a cutoff" if cutoff is None else f"with a non-bonded cutoff of {plain(cutoff)} nm"
     atoms = f" ({grouped(system['n_atoms'])} atoms)" if system.get("n_atoms") else ""
     return [
-        f"{system.get('sequence')}{atoms} was described by the {forcefield} force field in {solvent}, {reach}, "
-        f"at {plain(system.get('temperature'))} K.",
+        f"{system.get('sequence')}{atoms} was described by the {forcefield} force field in {solvent}, "
+        f"{reach}, at {plain(system.get('temperature'))} K.",
         *[f"{change.rstrip('.')}." for change in system.get("changes") or ()],
     ]
 
@@ -70,10 +70,12 @@ def _simulation(simulation: Mapping[str, Any]) -> list[str]:
         text += f", {plain(simulation['aggregate_ns'], 3)} ns in all"
     sentences = [text + "."]
     if simulation.get("timestep"):
-        friction = f" and a friction of {plain(simulation['friction'])} per ps" if simulation.get("friction") else ""
+        friction = (
+            f" and a friction of {plain(simulation['friction'])} per ps" if simulation.get("friction") else ""
+        )
         sentences.append(
-            f"The Langevin-middle integrator was used with a time step of {plain(1000 * simulation['timestep'])} fs"
-            f"{friction}, flexible bonds and a hydrogen mass of 4 Da."
+            "The Langevin-middle integrator was used with a time step of "
+            f"{plain(1000 * simulation['timestep'])} fs{friction}, flexible bonds and a hydrogen mass of 4."
         )
     if simulation.get("frames"):
         sentences.append(f"{grouped(simulation['frames'])} frames were kept.")
@@ -85,15 +87,15 @@ def _model(recipe: str | None, training: Mapping[str, Any]) -> list[str]:
         return []
     size = f" with {grouped(training['parameters'])} parameters" if training.get("parameters") else ""
     sentences = [
-        f"The proposal was a coupling flow{size} over all bond lengths, bond angles and torsions, factorised as "
-        "q(torsions) q(angles | torsions) q(bonds | angles, torsions), with circular and interval rational-quadratic "
-        "splines."
+        f"The proposal was a coupling flow{size} over all bond lengths, bond angles and torsions, factorised "
+        "as q(torsions) q(angles | torsions) q(bonds | angles, torsions), with circular and interval "
+        "rational-quadratic splines."
     ]
     if training.get("stages"):
         stages = ", then ".join(str(stage) for stage in training["stages"])
         sentences.append(
-            f"It was trained by {stages} with AdamW, a cosine learning-rate schedule, an exponential moving average "
-            "of the weights and early stopping on held-out frames."
+            f"It was trained by {stages} with AdamW, a cosine learning-rate schedule, an exponential moving "
+            "average of the weights and early stopping on held-out frames."
         )
     return sentences
 
@@ -105,6 +107,6 @@ def _sampling(results: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
     return [
         f"{grouped(proposed)} samples of the flow were weighted by w = exp(−u)/q (self-normalised importance "
         "sampling); no weight was clipped unless said above.",
-        "The effective sample size is (Σw)²/Σw², the tail of the weights is judged by the Pareto k-hat of PSIS, and "
-        "log Z is given in the mean-free orthonormal measure in nm.",
+        "The effective sample size is (Σw)²/Σw², the tail of the weights is judged by the Pareto k-hat of "
+        "PSIS, and log Z is given in the mean-free orthonormal measure in nm.",
     ]

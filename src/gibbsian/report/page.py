@@ -49,11 +49,12 @@ def write_report(
     training_log
         One mapping for each logged step: ``step``, ``stage``, ``train_nll``, ``held_out_nll``.
     info
-        What the run was; every key is optional. ``system``: ``sequence``, ``termini``, ``forcefield``, ``solvent``,
-        ``cutoff`` (nm), ``temperature`` (K), ``n_atoms``, ``changes``. ``recipe``, ``seed``, ``command``.
+        What the run was; every key is optional. ``system``: ``sequence``, ``termini``, ``forcefield``,
+        ``solvent``, ``cutoff`` (nm), ``temperature`` (K), ``n_atoms``, ``changes``. ``recipe``, ``seed``,
+        ``command``.
         ``simulation``: ``temperatures`` (K), ``acceptance`` (one per pair of neighbours), ``round_trips``,
-        ``ladders``, ``aggregate_ns``, ``frames``, ``timestep`` (ps), ``friction`` (1/ps); further numbers are shown
-        as they are. ``training``: ``parameters``, ``stages``. ``versions``: name to version.
+        ``ladders``, ``aggregate_ns``, ``frames``, ``timestep`` (ps), ``friction`` (1/ps); further numbers are
+        shown as they are. ``training``: ``parameters``, ``stages``. ``versions``: name to version.
 
     Raises
     ------

@@ -12,7 +12,8 @@ def with_error(value: float | None, error: float | None) -> str:
     Parameters
     ----------
     value, error
-        Any unit. Without a usable error (None, zero, not finite) the value stands alone with four significant digits.
+        Any unit. Without a usable error (None, zero, not finite) the value stands alone with four significant
+        digits.
     """
     if value is None or not isfinite(value):
         return MISSING
@@ -26,7 +27,7 @@ def with_error(value: float | None, error: float | None) -> str:
 
 
 def plain(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many significant digits, without trailing noise and without e-notation where avoidable."""
+    """Return a number with so many significant digits, without trailing zeros."""
     if value is None or not isfinite(value):
         return MISSING
     if value == 0:

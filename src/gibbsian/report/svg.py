@@ -4,6 +4,7 @@ import re
 from contextlib import AbstractContextManager
 from html import escape
 from io import StringIO
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ _VARIABLES = {
     GOOD: "var(--good)",
     BAD: "var(--bad)",
 }
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -93,6 +94,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     svg = svg.replace("font-family: 'DejaVu Sans'", "font-family: var(--sans)")
     for stand_in, variable in _VARIABLES.items():
         svg = svg.replace(stand_in, variable)
-    head = f'<svg role="img" aria-label="{escape(description)}" style="max-width:{figure.get_figwidth() * 96:.0f}px"'
+    width = 96 * figure.get_figwidth()
+    head = f'<svg role="img" aria-label="{escape(description)}" style="max-width:{width:.0f}px"'
     svg = re.sub(r'<svg (.*?) width="[^"]*" height="[^"]*"', rf"{head} \1", svg, count=1)
     return re.sub(r"\s*\n\s*", " ", svg).strip()

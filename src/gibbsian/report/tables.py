@@ -43,15 +43,19 @@ def _distance_row(row: Mapping[str, Any]) -> dict[str, str]:
     ratio, level = MISSING, "none"
     if value is not None and floor:
         times = value / floor
-        ratio, level = f"{plain(times, 2)} ×", "good" if times < NEAR else "fair" if times < FAR else "bad"
+        ratio, level = f"{times:.1f} ×", "good" if times < NEAR else "fair" if times < FAR else "bad"
     return {
         "name": str(row["name"]),
         "n": grouped(row["n"]) if row.get("n") else MISSING,
-        "value": plain(value, 3),
-        "floor": plain(floor, 3),
+        "value": _three_digits(value),
+        "floor": _three_digits(floor),
         "ratio": ratio,
         "level": level,
     }
+
+
+def _three_digits(value: float | None) -> str:
+    return MISSING if value is None else f"{value:#.3g}".rstrip(".")
 
 
 _SIMULATION = {
@@ -87,14 +91,14 @@ def performance_rows(performance: Mapping[str, Any], prefix: str = "") -> list[t
         if isinstance(value, Mapping):
             rows.extend(performance_rows(value, f"{name}: "))
         elif value is not None:
-            rows.append((name, _text(key, value)))
+            rows.append((name, _text(prefix + key, value)))
     return rows
 
 
 def _text(key: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
-    if key.endswith("seconds"):
+    if key.lower().startswith("seconds: ") or key.endswith("seconds"):
         return seconds(value)
     return grouped(value) if isinstance(value, int) else plain(value, 3)
 

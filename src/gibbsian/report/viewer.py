@@ -13,7 +13,7 @@ BACKBONE = frozenset({"N", "CA", "C", "CH3"})
 def representatives(ensemble: Ensemble, n: int = 20, seed: int = 0) -> NDArray[np.float64]:
     """Return up to `n` conformations drawn in proportion to their weights, superposed by the backbone.
 
-    A conformation that is drawn twice appears once, so fewer than `n` come back where few samples carry the weight.
+    A conformation that is drawn twice appears once: fewer than `n` come back where few carry the weight.
 
     Returns
     -------
@@ -25,12 +25,14 @@ def representatives(ensemble: Ensemble, n: int = 20, seed: int = 0) -> NDArray[n
 
 
 def backbone_atoms(topology: Topology) -> NDArray[np.int64]:
-    """Atoms to superpose on: N, CA, C and the methyl carbons of caps; every atom where fewer than three exist."""
+    """Atoms to superpose on: N, CA, C and methyl carbons of caps; every atom if those are below three."""
     found = [i for i, name in enumerate(topology.atom_names) if name in BACKBONE]
     return np.array(found if len(found) >= 3 else range(topology.n_atoms), dtype=np.int64)
 
 
-def superpose(positions: NDArray[np.float64], atoms: NDArray[np.int64], rounds: int = 2) -> NDArray[np.float64]:
+def superpose(
+    positions: NDArray[np.float64], atoms: NDArray[np.int64], rounds: int = 2
+) -> NDArray[np.float64]:
     """Move each conformation onto the mean one by the rotation that is best for `atoms` (Kabsch).
 
     Parameters
