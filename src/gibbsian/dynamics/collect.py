@@ -71,7 +71,7 @@ def acceptance(states: list[GroupState]) -> tuple[float, list[float]]:
 
 
 def _statistics(states: list[GroupState], parts: list[Any], settings: ExchangeSettings) -> dict[str, Any]:
-    """Return the figures of a finished or running simulation; the statistical inefficiency is that of U at the lowest level."""
+    """Return the figures of a simulation; the inefficiency is that of U at the lowest temperature."""
     lowest = []
     for energy, level in parts:
         shape = (-1, len(settings.temperatures or ()), energy.shape[1])

@@ -1,7 +1,8 @@
 """Temperature replica exchange of many independent ladders in one batch.
 
-A *group* is a batch of ladders with its own random numbers, files and checkpoint. Groups never speak to each other, so
-results do not depend on how many of them run at the same time. Everything here is one group; `simulate` runs them all.
+A *group* is a batch of ladders with its own random numbers, files and checkpoint. Groups never speak to each
+other, so results do not depend on how many of them run at the same time. Everything here is one group;
+`simulate` runs them all.
 """
 
 import dataclasses
@@ -36,7 +37,8 @@ class ExchangeSettings:
     ladders
         Independent ladders; error bars come from their differences.
     groups
-        Batches that the ladders are dealt to, each run by one thread. Part of the result; the number of threads is not.
+        Batches that the ladders are dealt to, each run by one thread. Part of the result; the number of
+        threads is not.
     steps, equilibration
         Steps of each walker that are kept and, before them, that are not.
     exchange_every, save_every

@@ -12,9 +12,9 @@ def temperature_ladder(
 ) -> tuple[float, ...]:
     """Geometric temperatures from `lowest` to `highest` K.
 
-    Without `n` their number gives the wanted acceptance for the heat capacity C of 3N harmonic degrees of freedom, in
-    units of the Boltzmann constant 3N/2: neighbours at ratio r differ by a Gaussian log-weight of variance
-    2 C (ln r)^2, whose Metropolis acceptance is erfc(sqrt(C) ln(r) / 2).
+    Without `n` their number gives the wanted acceptance for the heat capacity C of 3N harmonic degrees of
+    freedom, in units of the Boltzmann constant 3N/2: neighbours at ratio r differ by a Gaussian log-weight of
+    variance 2 C (ln r)^2, whose Metropolis acceptance is erfc(sqrt(C) ln(r) / 2).
     """
     if highest <= lowest or n == 1:
         return (lowest,)
@@ -105,7 +105,7 @@ def swap_neighbours(
 
 
 def statistical_inefficiency(series: Tensor) -> float:
-    """Number of successive values per independent one: 1 + 2 sum_t (1 - t/n) C(t).
+    """Return the number of successive values per independent one: 1 + 2 sum_t (1 - t/n) C(t).
 
     The sum ends where the autocorrelation, averaged over the rows, first falls to zero
     (J. Chem. Theory Comput. 3, 26 (2007), section 2.4).

@@ -1,9 +1,12 @@
 """Batched Langevin dynamics with the middle scheme.
 
-One step, with one force evaluation, for every replica at once (J. Chem. Phys. 147, 034109 (2017); the scheme of
-OpenMM's LangevinMiddleIntegrator)::
+One step, with one force evaluation, for every replica at once (J. Chem. Phys. 147, 034109 (2017); the scheme
+of OpenMM's LangevinMiddleIntegrator)::
 
-    v += dt f(x) / m;   x += dt v / 2;   v = a v + sqrt((1 - a^2) kT / m) R;   x += dt v / 2,   a = exp(-friction dt)
+    v += dt f(x) / m
+    x += dt v / 2
+    v = a v + sqrt((1 - a^2) kT / m) R,   a = exp(-friction dt)
+    x += dt v / 2
 
 The kept velocity belongs to half a step earlier than the position; configurational averages are exact to
 fourth order in dt for a harmonic well.
@@ -93,7 +96,7 @@ def thermal_speed(masses: Tensor, kt: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers shaped like `x`."""
+    """Draw standard normal numbers shaped like `x`."""
     return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
 
 
@@ -183,7 +186,7 @@ def repartition(
     if new.min(initial=np.inf) < 1.0 <= np.min(masses, initial=np.inf):
         atom = int(new.argmin())
         raise InputError(
-            f"hydrogen_mass: {hydrogen_mass} dalton leaves atom {atom} ({elements[atom]}) with {new[atom]:.2f}; "
-            "choose a smaller one (4 suits proteins)"
+            f"hydrogen_mass: {hydrogen_mass} dalton leaves atom {atom} ({elements[atom]}) with "
+            f"{new[atom]:.2f}; choose a smaller one (4 suits proteins)"
         )
     return new

@@ -12,7 +12,7 @@ _GROW, _SHRINK, _MIXING, _MIXING_DECAY, _PATIENCE = 1.1, 0.5, 0.1, 0.99, 5
 def minimise(
     x: Tensor, potential: Potential, n_steps: int = 200, timestep: float = 0.002, max_step: float = 0.005
 ) -> tuple[Tensor, Tensor]:
-    """Lower the energy of every conformation by FIRE (Phys. Rev. Lett. 97, 170201 (2006)) with unit-free masses.
+    """Lower the energy of every conformation by FIRE (Phys. Rev. Lett. 97, 170201 (2006)).
 
     Each conformation has its own step length; no atom moves more than `max_step` nm in one iteration, so
     overlapping atoms relax instead of exploding.

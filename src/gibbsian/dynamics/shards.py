@@ -1,7 +1,8 @@
 """A group's files: walker-major shards of frames, and the checkpoint that says which of them count.
 
-A chunk of work is on disk once its checkpoint is: shards are written first, and shards that no checkpoint knows are
-overwritten. A process killed at any moment therefore continues with the bits that it would have had.
+A chunk of work is on disk once its checkpoint is: shards are written first, and shards that no checkpoint
+knows are overwritten. A process killed at any moment therefore continues with the bits that it would have
+had.
 """
 
 import json
@@ -28,7 +29,7 @@ def group_folder(folder: Path, index: int) -> Path:
 
 
 def write_chunk(folder: Path, state: GroupState, frames: Frames, n_shards: int) -> int:
-    """Write the frames as shard `n_shards`, then the checkpoint; return the number of shards that count now."""
+    """Write the frames as shard `n_shards`, then the checkpoint; return how many shards count now."""
     folder.mkdir(parents=True, exist_ok=True)
     if frames.energy.shape[1]:
         write_array(folder / f"positions-{n_shards:05d}.npy", frames.positions.numpy())

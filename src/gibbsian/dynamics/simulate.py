@@ -35,8 +35,9 @@ def simulate(
 ) -> Ensemble:
     """Run temperature replica exchange (plain Langevin dynamics for one temperature) and weight its frames.
 
-    Frames of all temperatures are kept; MBAR weights lead to the system's temperature. The same call on the same
-    folder continues where it was stopped, with the bits of an undisturbed run, and tops up if `steps` has grown.
+    Frames of all temperatures are kept; MBAR weights lead to the system's temperature. The same call on the
+    same folder continues where it was stopped, with the bits of an undisturbed run, and tops up if `steps`
+    has grown.
 
     Parameters
     ----------
@@ -49,10 +50,12 @@ def simulate(
     potential
         Energy engine, indifferent to translation; None makes the float32 torch engine.
     report
-        Called with walker steps done and to do, ns/day of aggregate dynamics, exchange acceptance, seconds left and
-        the number of walkers that blew up, each time all groups have saved a chunk; it may raise `StoppedError`.
+        Called with walker steps done and to do, ns/day of aggregate dynamics, exchange acceptance, seconds
+        left and the number of walkers that blew up, each time all groups have saved a chunk; it may raise
+        `StoppedError`.
     workers
-        Threads; at most one per group works. None takes the number of cores. The result does not depend on it.
+        Threads; at most one per group works. None takes the number of cores. The result does not depend on
+        it.
     device
         Where the engine made for `potential` = None, and the walkers, live.
 
@@ -161,7 +164,7 @@ def _next_checkpoint(step: int, settings: ExchangeSettings) -> int:
 
 @contextmanager
 def _single_threaded_torch() -> Iterator[None]:
-    """Threads are for groups: two levels of threads on few cores are slower, and sums would depend on their number."""
+    """Keep threads for groups: two levels of them are slower, and sums would depend on their number."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

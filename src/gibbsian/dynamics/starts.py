@@ -1,7 +1,7 @@
 """Diverse start structures: short hot dynamics from one structure, then minimisation.
 
-Handedness and peptide bonds must stay as they were built: a flipped centre never flips back in a simulation, and
-belongs to another molecule.
+Handedness and peptide bonds must stay as they were built: a flipped centre never flips back in a simulation,
+and belongs to another molecule.
 """
 
 import torch
@@ -62,7 +62,7 @@ def diverse_starts(
 
 
 def structure_signs(x: Tensor, topology: Topology) -> Tensor:
-    """Return +-1 for the handedness of each four-coordinated centre, then for each peptide bond (cis +, trans -).
+    """Return +-1 for the handedness of each four-coordinated centre, then for each peptide bond (cis +).
 
     Parameters
     ----------

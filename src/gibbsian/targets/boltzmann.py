@@ -37,7 +37,7 @@ class Boltzmann:
         return self.potential.calls
 
     def at(self, temperature: float | Tensor) -> "Boltzmann":
-        """Return the same potential at another temperature (K), or at one temperature per conformation, (B,)."""
+        """Return the same potential at another temperature (K), or at one per conformation, (B,)."""
         return Boltzmann(self.potential, temperature)
 
     def u(self, x: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ class Extended:
     target
         The physical target.
     log_gauge
-        Maps `x` (B, N, 3) nm to the (B,) log density of what `target` does not see; a proposal's own `log_gauge`.
+        Maps `x` (B, N, 3) nm to the (B,) log density of what `target` does not see; a proposal's own
+        `log_gauge`.
     """
 
     def __init__(self, target: Target, log_gauge: Callable[[Tensor], Tensor]) -> None:

@@ -9,8 +9,8 @@ from gibbsian.targets.base import Target
 def check_target(target: Target, x: Tensor, step: float = 1e-5, tolerance: float = 1e-4) -> None:
     """Check the `Target` contract on conformations; AssertionError says what fails.
 
-    Shapes and types; autograd of `u` and `u_and_grad` against central finite differences along a random direction;
-    infinite u, and no exception, for broken coordinates; calls counted where there is a counter.
+    Shapes and types; autograd of `u` and `u_and_grad` against central finite differences along a random
+    direction; infinite u, and no exception, for broken coordinates; calls counted where there is a counter.
 
     Parameters
     ----------

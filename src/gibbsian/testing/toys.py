@@ -82,7 +82,7 @@ class GaussianMixture(Toy):
 
 @dataclass(eq=False)
 class DoubleWell(Toy):
-    """Two atoms whose distance r feels U = h ((r - c)^2/w^2 - 1)^2 + tilt (r - c)/w: wells near c - w and c + w."""
+    """Two atoms at distance r with U = h (y^2 - 1)^2 + tilt y, y = (r - c)/w: wells near c - w and c + w."""
 
     height: float = 12.0
     tilt: float = 3.0
@@ -104,7 +104,7 @@ class DoubleWell(Toy):
         return r, 4 * math.pi * r.square() * torch.exp(-self.of_distance(r) / kt(temperature))
 
     def log_z(self, temperature: float) -> float:
-        """Return log of the integral of exp(-U/kT) over the mean-free orthonormal coordinate (x1 - x2)/sqrt(2), nm."""
+        """Return log of the integral of exp(-U/kT) over the orthonormal coordinate (x1 - x2)/sqrt(2), nm."""
         r, density = self._shells(temperature)
         return float(torch.trapezoid(density, r).log()) - 1.5 * math.log(2.0)
 
@@ -133,7 +133,7 @@ class HarmonicMolecule(Toy):
 
 
 def toy_system(positions: np.ndarray, temperature: float = 300.0, mass: float = 12.0) -> System:
-    """Return a System of unbonded carbon atoms at `positions` (N, 3) nm; its forces come from a toy potential."""
+    """Return a System of unbonded carbon atoms at `positions` (N, 3) nm; forces come from a toy."""
     import openmm
 
     n = len(positions)
