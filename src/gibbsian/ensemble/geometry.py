@@ -1,11 +1,11 @@
 """Backbone torsions straight from coordinates."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gibbsian.chem.residues import omega_atoms, phi_atoms, psi_atoms
 from gibbsian.chem.topology import Topology
 
 
@@ -57,36 +57,13 @@ class Backbone:
 
 
 def backbone(topology: Topology) -> Backbone:
-    """Find phi, psi and omega of every residue that has them; a chain break has none."""
-    found: dict[str, list[list[int]]] = {"phi": [], "psi": [], "omega": []}
-    residues: dict[str, list[int]] = {"phi": [], "psi": [], "omega": []}
-
-    def add(kind: str, residue: int, *path: int | None) -> None:
-        atoms = [atom for atom in path if atom is not None]
-        bonded = all(b in topology.neighbours[a] for a, b in pairwise(atoms))
-        if len(atoms) == 4 and bonded:
-            found[kind].append(atoms)
-            residues[kind].append(residue)
-
-    for r in range(topology.n_residues):
-        n, ca, c = (topology.find(r, name) for name in ("N", "CA", "C"))
-        before, following = topology.find(r - 1, "C"), topology.find(r + 1, "N")
-        previous_ca, own_ca = (_alpha_carbon(topology, residue) for residue in (r - 1, r))
-        add("phi", r, before, n, ca, c)
-        add("psi", r, n, ca, c, following)
-        add("omega", r, previous_ca, before, n, own_ca)
-    arrays = {kind: np.array(atoms, dtype=np.int64).reshape(-1, 4) for kind, atoms in found.items()}
-    owners = {f"{kind}_residues": np.array(list_, dtype=np.int64) for kind, list_ in residues.items()}
-    return Backbone(**arrays, **owners)
-
-
-def _alpha_carbon(topology: Topology, residue: int) -> int | None:
-    """Alpha carbon of a residue, or the methyl carbon of a cap, which is named CH3 or, in NME, also C."""
-    for name in ("CA", "CH3", "C"):
-        atom = topology.find(residue, name)
-        if atom is not None:
-            return atom
-    return None
+    """Find phi, psi and omega of every residue that has them."""
+    arrays: dict[str, NDArray[np.int64]] = {}
+    for kind, atoms_of in (("phi", phi_atoms), ("psi", psi_atoms), ("omega", omega_atoms)):
+        found = {r: atoms for r in range(topology.n_residues) if (atoms := atoms_of(topology, r)) is not None}
+        arrays[kind] = np.array(list(found.values()), dtype=np.int64).reshape(-1, 4)
+        arrays[f"{kind}_residues"] = np.array(list(found), dtype=np.int64)
+    return Backbone(**arrays)
 
 
 def residue_label(topology: Topology, residue: int) -> str:

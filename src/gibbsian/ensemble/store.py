@@ -17,30 +17,6 @@ MANIFEST = "manifest.json"
 ARRAYS = ("positions", "log_w", "u", "log_q", "lineage")
 
 
-def topology_to_dict(topology: Topology) -> dict[str, Any]:
-    """Topology as plain lists for JSON."""
-    return {
-        "atom_names": list(topology.atom_names),
-        "elements": list(topology.elements),
-        "residue_index": topology.residue_index.tolist(),
-        "residue_names": list(topology.residue_names),
-        "residue_ids": list(topology.residue_ids),
-        "bonds": topology.bonds.tolist(),
-    }
-
-
-def topology_from_dict(content: Mapping[str, Any]) -> Topology:
-    """Undo `topology_to_dict`."""
-    return Topology(
-        atom_names=tuple(content["atom_names"]),
-        elements=tuple(content["elements"]),
-        residue_index=np.array(content["residue_index"], dtype=np.int64),
-        residue_names=tuple(content["residue_names"]),
-        residue_ids=tuple(content["residue_ids"]),
-        bonds=np.array(content["bonds"], dtype=np.int64).reshape(-1, 2),
-    )
-
-
 def save(ensemble: Ensemble, folder: Path | str) -> None:
     """Write an ensemble into a folder (made if missing, an older ensemble in it replaced).
 
@@ -70,7 +46,7 @@ def save(ensemble: Ensemble, folder: Path | str) -> None:
         "format": FORMAT,
         "temperature": ensemble.temperature,
         "arrays": entries,
-        "topology": topology_to_dict(ensemble.topology),
+        "topology": ensemble.topology.to_dict(),
         "provenance": dict(ensemble.provenance),
     }
     write_json(folder / MANIFEST, manifest)
@@ -98,7 +74,7 @@ def load(folder: Path | str) -> Ensemble:
         return Ensemble(
             positions=arrays["positions"],
             log_w=arrays["log_w"],
-            topology=topology_from_dict(manifest["topology"]),
+            topology=Topology.from_dict(manifest["topology"]),
             temperature=float(manifest["temperature"]),
             u=arrays.get("u"),
             log_q=arrays.get("log_q"),
