@@ -16,7 +16,7 @@ from gibbsian.report.citations import citations, readable
 from gibbsian.report.drawings import Samples
 from gibbsian.report.headline import headline, key_numbers
 from gibbsian.report.methods import methods
-from gibbsian.report.rounding import grouped, percent, plain, seconds, with_error
+from gibbsian.report.rounding import grouped, percent, plain, with_error
 from gibbsian.report.tables import basin_rows, distance_rows, performance_rows, simulation_rows
 from gibbsian.report.viewer import representatives
 
@@ -98,12 +98,26 @@ def render(
         "reading": readable(info),
         "bibtex": citations(info),
         "versions": info.get("versions") or {},
-        "info": info,
-        "system": info.get("system") or {"sequence": results.get("system")},
-        "results": results,
+        "command": info.get("command"),
+        "title": (info.get("system") or {}).get("sequence") or results.get("system") or "Ensemble",
+        "setting": " · ".join(_setting(results, info.get("system") or {})),
         "has_data": data is not None,
     }
     return _environment().get_template("template.html").render(context)
+
+
+def _setting(results: Mapping[str, Any], system: Mapping[str, Any]) -> list[str]:
+    """Return what the line below the title says, as far as it is known."""
+    parts = []
+    if system.get("forcefield"):
+        solvent = system.get("solvent")
+        parts.append(f"{system['forcefield']} {'in vacuum' if solvent == 'vacuum' else f'with {solvent}'}")
+    if system.get("temperature"):
+        parts.append(f"{plain(system['temperature'])} K")
+    if system.get("n_atoms"):
+        parts.append(f"{grouped(system['n_atoms'])} atoms")
+    parts.extend(f"{name} {results[name]}" for name in ("recipe", "seed") if results.get(name) is not None)
+    return parts
 
 
 def _models(samples: Samples) -> Mapping[str, Any] | None:
@@ -129,7 +143,5 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        with_error=with_error, plain=plain, grouped=grouped, percent=percent, seconds=seconds
-    )
+    environment.filters["with_error"] = with_error
     return environment

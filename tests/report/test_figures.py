@@ -1,0 +1,80 @@
+import re
+
+import numpy as np
+import pytest
+
+from gibbsian.report import figures
+
+
+def test_free_energy_surface_of_a_known_density():
+    rng = np.random.default_rng(0)
+    phi, psi = rng.vonmises(1.0, 2.0, 400_000), rng.vonmises(-2.5, 1.0, 400_000)
+    surface = figures.free_energy_surface(phi, psi, np.ones(len(phi)))
+    centres = -np.pi + 2 * np.pi * (np.arange(len(surface)) + 0.5) / len(surface)
+    exact = -2.0 * np.cos(centres - 1.0)[None, :] - np.cos(centres + 2.5)[:, None]
+    exact -= exact.min()
+    assert surface.min() == 0
+    shallow = exact < 3.0
+    assert np.abs(surface - exact)[shallow].mean() < 0.06
+
+
+def test_free_energy_surface_uses_weights_and_periodicity():
+    phi = np.array([np.pi - 0.01, -np.pi + 0.01, 0.0])
+    surface = figures.free_energy_surface(phi, np.zeros(3), np.array([1.0, 1.0, 2 * np.e**-1]), bins=60)
+    row = surface[30]
+    np.testing.assert_allclose(row[0], row[59], atol=1e-9)
+    assert row[30] - row[0] > 0  # two neighbours across the seam are one state, deeper than the third
+    assert np.isinf(surface[0, 15])
+
+
+def test_energy_axis_leaves_out_the_tail_of_clashes():
+    rng = np.random.default_rng(1)
+    solid = (rng.normal(-30, 4, 5000), np.full(5000, 1 / 5000))
+    proposal = np.concatenate([rng.normal(-25, 5, 900), 10 ** rng.uniform(2, 12, 100)])
+    low, high = figures.energy_range(solid, proposal, None)
+    assert low < -40
+    assert -20 < high < 30
+
+
+def test_svg_is_deterministic_and_self_contained():
+    log_w = np.random.default_rng(2).normal(size=500)
+    svg = figures.log_weight_histogram(log_w)
+    assert svg == figures.log_weight_histogram(log_w)
+    assert svg.startswith('<svg role="img" aria-label=')
+    assert "var(--reweighted)" in svg
+    assert "currentColor" in svg
+    assert "#0101" not in svg
+    assert "<style" not in svg
+    assert set(re.findall(r"https?://[^\"]+", svg)) <= {
+        "http://www.w3.org/1999/xlink",
+        "http://www.w3.org/2000/svg",
+    }
+
+
+def test_figures_of_one_page_do_not_share_identifiers():
+    log_w = np.random.default_rng(3).normal(size=500)
+    svgs = [figures.log_weight_histogram(log_w), figures.largest_weights(log_w), figures.ess_against_n(log_w)]
+    identifiers = [set(re.findall(r' id="([^"]+)"', svg)) for svg in svgs]
+    assert all(identifiers)
+    assert not identifiers[0] & identifiers[1]
+    assert not identifiers[1] & identifiers[2]
+
+
+def test_ess_against_n_accepts_zero_weights():
+    log_w = np.concatenate([np.full(30, -np.inf), np.zeros(100)])
+    assert "effective fraction" in figures.ess_against_n(log_w)
+
+
+@pytest.mark.parametrize("error", [None, 0.1])
+def test_basin_figure_without_reference(error):
+    rows = [{"name": "ALA2 left", "free_energy": {"value": 3.9, "error": error, "unit": "kT"}}]
+    svg = figures.basin_free_energies(rows)
+    assert "ALA2 left" in svg
+    assert ">reference<" not in svg
+
+
+def test_training_curves_mark_stages():
+    log = [{"step": i, "stage": "nll" if i < 5 else "kl", "train_nll": -float(i)} for i in range(10)]
+    svg = figures.training_curves(log, "step", {"training": "train_nll"})
+    assert "kl" in svg
+    assert ">training<" in svg

@@ -1,0 +1,55 @@
+import pytest
+from dialanine import results
+
+from gibbsian.report.headline import headline, k_hat_threshold, key_numbers
+
+
+def test_threshold_grows_with_the_number_of_samples():
+    assert k_hat_threshold(100) == pytest.approx(0.5)
+    assert k_hat_threshold(50_000) == pytest.approx(0.7)
+    assert k_hat_threshold(1) == 0.0
+
+
+def test_reliable_run_is_good_and_needs_no_advice():
+    found = headline(results())
+    assert found.level == "good"
+    assert found.advice == ()
+    assert found.reasons
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"k_hat": 0.6}, "variance"),
+        ({"ess": {"count": 150.0, "fraction": 0.003}}, "effective samples"),
+        ({"samples": {"proposed": 50000, "finite": 50000, "clipped": 5}}, "clipped"),
+    ],
+)
+def test_reliable_but_weak_runs_carry_a_caution(change, words):
+    found = headline(results() | change)
+    assert found.level == "fair"
+    assert any(words in reason for reason in found.reasons)
+
+
+def test_unreliable_run_says_why_and_what_to_do():
+    bad = results() | {"verdict": {"reliable": False, "reasons": ["k-hat 1.3 is above 0.7."]}, "k_hat": 1.3}
+    found = headline(bad)
+    assert found.level == "bad"
+    assert found.reasons == ("k-hat 1.3 is above 0.7.",)
+    assert any("train again" in line for line in found.advice)
+    assert not any("--until-ess" in line for line in found.advice)  # more of the same would not help
+
+
+def test_lost_state_is_named_before_other_advice():
+    bad = results() | {
+        "verdict": {"reliable": False, "reasons": ["forward ESS"]},
+        "forward_ess": {"fraction": 0.001, "n": 2000},
+    }
+    assert "lost" in headline(bad).advice[0]
+
+
+def test_missing_numbers_are_left_out():
+    names = [name for name, _, _ in key_numbers(results() | {"forward_ess": None, "log_z": None})]
+    assert "log Z" not in names
+    assert "Forward effective fraction" not in names
+    assert "Pareto k-hat" in names
