@@ -4,7 +4,6 @@
 everything else is whitened with the statistics of the training data and modelled on the line.
 """
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,11 +15,12 @@ from torch import Tensor, nn
 from gibbsian.chem.topology import Topology
 from gibbsian.coords.internal import InternalCoordinates
 from gibbsian.errors import InputError
-from gibbsian.files import write_bytes
 from gibbsian.models.layers.coupling import SplineCoupling, count_features, features
 from gibbsian.models.standardise import Standardise, Statistics, fit_statistics
+from gibbsian.models.storage import read_tensors, write_tensors
 
 FORMAT = "gibbsian-spline-1"
+STATISTICS = ("centre", "regression", "cholesky")
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,10 @@ class SplineFlow(nn.Module):
 
         The density is computed from the final coordinates, the same way as by `log_prob`.
         """
-        x, _ = self.sample_with_path_density(n, generator)
+        x, _ = self.rsample(n, generator)
         return x, self.log_prob(x)
 
-    def sample_with_path_density(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def rsample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw conformations differentiably (n, n_atoms, 3) and log q of the generating path, for reverse KL.
 
         Draws that leave the domain of a coordinate are drawn again; each has a probability below 1e-9 per variable.
@@ -185,10 +185,33 @@ class SplineFlow(nn.Module):
         x, log_j, inside = self.standardise.inverse(turns.double(), z.double())
         log_q = log_q.double()
         if not bool(inside.all()):
-            more, more_log_q = self.sample_with_path_density(int((~inside).sum()), generator)
+            more, more_log_q = self.rsample(int((~inside).sum()), generator)
             kept = x[inside] - x[inside].mean(1, keepdim=True)
             return torch.cat([kept, more]), torch.cat([(log_q - log_j)[inside], more_log_q])
         return x - x.mean(1, keepdim=True), log_q - log_j
+
+    def save(self, path: Path | str) -> None:
+        """Write the flow, its statistics and its molecule to one safetensors file."""
+        header = {"format": FORMAT, "topology": self.topology.to_dict(), "config": asdict(self.config)}
+        statistics = self.standardise.statistics.tensors()
+        tensors = {f"statistics.{name}": tensor for name, tensor in statistics.items()}
+        write_tensors(Path(path), tensors | self.state_dict(), header)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a flow written by `save`.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged or not a spline flow.
+        """
+        tensors, header = read_tensors(Path(path), FORMAT)
+        statistics = Statistics(**{name: tensors.pop(f"statistics.{name}") for name in STATISTICS})
+        config = SplineConfig(**header["config"] | {"couplings": tuple(header["config"]["couplings"])})
+        flow = cls(Topology.from_dict(header["topology"]), statistics, config)
+        flow.load_state_dict(tensors)
+        return flow
 
     def _log_q(self, turns: Tensor, z: Tensor) -> Tensor:
         p, n, a, _ = self._sizes

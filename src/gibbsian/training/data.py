@@ -1,0 +1,69 @@
+"""Batches from a weighted ensemble: the held-out split and draws by weight."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.errors import InputError
+
+BLOCKS = 40
+LEAST_LINEAGES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Conformations (n, n_atoms, 3) float32 nm with log weights (n,)."""
+
+    x: Tensor
+    log_w: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class Source:
+    """Frames from which `n` conformations of each batch are drawn, with replacement and in proportion to weights."""
+
+    def __init__(self, frames: Frames, n: int) -> None:
+        self.frames, self.n = frames, n
+        self._cumulative = torch.softmax(frames.log_w, 0).cumsum(0)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Return the indices of one batch, (n,)."""
+        points = torch.rand(self.n, generator=generator, dtype=torch.float64) * self._cumulative[-1]
+        return torch.searchsorted(self._cumulative, points, right=True).clamp_max(len(self.frames) - 1)
+
+
+def split(data: Ensemble, held_out: float, seed: int) -> tuple[Frames, Frames]:
+    """Split into training and held-out frames: whole lineages where there are ten, contiguous blocks else.
+
+    Never by frame: neighbours in time are alike, and a flow that remembers one would look good on the other.
+
+    Raises
+    ------
+    InputError
+        If `held_out` is not in (0, 0.5] or there are too few frames.
+    """
+    if not 0.0 < held_out <= 0.5:
+        raise InputError(f"training: held_out is {held_out}; give a share above 0 and at most 0.5")
+    finite = np.isfinite(data.log_w)
+    if finite.sum() < 2 * BLOCKS:
+        raise InputError(f"training data: {finite.sum()} weighted frames; give at least {2 * BLOCKS}")
+    block = np.arange(len(data)) * BLOCKS // len(data)
+    if data.lineage is not None and len(np.unique(data.lineage)) >= LEAST_LINEAGES:
+        block = np.unique(data.lineage, return_inverse=True)[1]
+    n_blocks = int(block.max()) + 1
+    kept_out = np.random.default_rng(seed).permutation(n_blocks)[: max(1, round(held_out * n_blocks))]
+    out = np.isin(block, kept_out)
+
+    def frames(mask: np.ndarray) -> Frames:
+        index = np.flatnonzero(mask & finite)
+        return Frames(
+            torch.from_numpy(np.array(data.positions[index], dtype=np.float32)),
+            torch.from_numpy(np.array(data.log_w[index], dtype=np.float64)),
+        )
+
+    return frames(~out), frames(out)

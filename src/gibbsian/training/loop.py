@@ -1,0 +1,233 @@
+"""The training loop: one function that reads top to bottom."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gibbsian.chem.residues import Symmetry, symmetry_groups
+from gibbsian.chem.topology import Topology
+from gibbsian.coords.permutations import random_relabelling
+from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.errors import InputError
+from gibbsian.progress import Report, silent
+from gibbsian.targets.base import Target
+from gibbsian.training.buffer import Buffer
+from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, save_checkpoint
+from gibbsian.training.data import Frames, Source, split
+from gibbsian.training.losses import nll, reverse_kl
+from gibbsian.training.stages import Stage, TrainSettings
+
+CHUNK = 4096
+
+Model = TypeVar("Model", bound="Trainable")
+
+
+class Trainable(Protocol):
+    """What the loop needs of a model, besides being an `nn.Module`."""
+
+    topology: Topology
+
+    def log_prob(self, x: Tensor) -> Tensor: ...
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]: ...
+    def rsample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]: ...
+    def parameters(self) -> Iterable[nn.Parameter]: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: dict[str, Tensor]) -> Any: ...
+
+
+def train(
+    model: Model,
+    data: Ensemble,
+    stages: Sequence[Stage],
+    settings: TrainSettings,
+    folder: Path | str,
+    report: Report = silent,
+    target: Target | None = None,
+) -> Model:
+    """Train a flow; the same call on the same folder continues with the bits of an undisturbed run.
+
+    Batches are drawn by the ensemble's weights and relabelled by random exact symmetries. The result is the averaged
+    weights with the best held-out likelihood of the last stage; every stage starts from the best of the one before.
+
+    Parameters
+    ----------
+    model
+        Untrained flow; trained in place.
+    data
+        Weighted frames; those held out are never trained on.
+    stages, settings
+        What to do. Budgets are steps.
+    folder
+        Receives ``checkpoint.safetensors`` and ``log.jsonl``.
+    report
+        Called with steps done and to do after each checkpoint; it may raise `StoppedError`.
+    target
+        Energies, for stages with reverse KL or refit.
+
+    Raises
+    ------
+    InputError
+        If the stages need a target that is missing, or the folder holds a different training.
+    """
+    if not stages:
+        raise InputError("training: no stages; give at least one")
+    if target is None and any(stage.needs_target for stage in stages):
+        raise InputError("training: a stage with reverse KL or refit needs a target; give one or drop the stage")
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    frames, held_out = split(data, settings.held_out, settings.seed)
+    groups = symmetry_groups(model.topology)
+    total = sum(stage.steps for stage in stages)
+    key = _fingerprint(data, stages, settings)
+    run = load_checkpoint(place, key, model, settings.weight_decay) or Run.begin(model, settings.seed)
+    log = TrainingLog(place / "log.jsonl", keep_until=run.step)
+
+    done = 0
+    for index, stage in enumerate(stages):
+        done += stage.steps
+        if index < run.stage:
+            continue
+        if index > run.stage or run.optimiser is None:
+            enter_stage(run, index, stage, settings, target)
+        sources, validation = prepare(stage, frames, held_out, run.buffer)
+        if math.isinf(run.best_loss):
+            evaluate(run, validation, settings)
+            save_checkpoint(place, key, run)
+        first = done - stage.steps
+        while run.step < done and not run.stopped:
+            x = draw_batch(sources, groups, run.generator)
+            figures = optimise(run, stage, settings, x, target, run.step - first)
+            run.step += 1
+            if run.step % settings.evaluate_every == 0 or run.step == done:
+                evaluate(run, validation, settings)
+                log.write(run.step, stage=stage.name, held_out=run.held_out, best=run.best_loss, **figures)
+            if run.step % settings.checkpoint_every == 0 or run.step == done or run.stopped:
+                save_checkpoint(place, key, run)
+                report(run.step, total, stage=stage.name, held_out_nll=run.held_out, skipped=run.skipped)
+        if run.stopped:
+            run.step = done
+            run.stopped = False
+    model.load_state_dict(run.best)
+    return model
+
+
+def enter_stage(run: Run, index: int, stage: Stage, settings: TrainSettings, target: Target | None) -> None:
+    """Start from the best weights so far with a new optimiser; draw and weight samples for a refit."""
+    run.stage, run.best_loss, run.bad = index, math.inf, 0
+    for model in (run.model, run.ema):
+        model.load_state_dict(run.best)
+    run.optimiser = torch.optim.AdamW(run.model.parameters(), lr=stage.lr, weight_decay=settings.weight_decay)
+    if stage.refit_samples and target is not None:
+        x, log_q, u = _generate(run.ema, stage.refit_samples, target, run.generator)
+        run.refit_ess = run.buffer.add(x, u, log_q) / stage.refit_samples
+
+
+@torch.no_grad()
+def _generate(model: Trainable, n: int, target: Target, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    parts = []
+    for start in range(0, n, CHUNK):
+        x, log_q = model.sample(min(CHUNK, n - start), generator)
+        parts.append((x.float(), log_q, target.u(x).double()))
+    x, log_q, u = (torch.cat(column) for column in zip(*parts, strict=True))
+    return x, log_q, u
+
+
+def prepare(stage: Stage, frames: Frames, held_out: Frames, buffer: Buffer) -> tuple[list[Source], list[Source]]:
+    """Where a stage's batches come from, and what it is judged on: the same mix of held-out frames."""
+    if not (stage.refit_samples and buffer.x):
+        return [Source(frames, stage.batch)], [Source(held_out, stage.batch)]
+    n_refit = round(stage.refit_fraction * stage.batch)
+    out = torch.arange(len(buffer)) % 10 == 0
+    x, log_w = buffer.merged()
+    own = [Frames(x[mask], log_w[mask]) for mask in (~out, out)]
+    return tuple(
+        [Source(part, n) for part, n in ((given, stage.batch - n_refit), (generated, n_refit)) if n > 0]
+        for given, generated in zip((frames, held_out), own, strict=True)
+    )
+
+
+def draw_batch(sources: list[Source], groups: list[Symmetry], generator: torch.Generator) -> Tensor:
+    """One batch from all sources, relabelled."""
+    x = torch.cat([source.frames.x[source.draw(generator)] for source in sources])
+    return random_relabelling(x, groups, generator)
+
+
+def optimise(
+    run: Run, stage: Stage, settings: TrainSettings, x: Tensor, target: Target | None, step: int
+) -> dict[str, float]:
+    """Make one optimiser step and move the average; a step that is not finite is skipped and counted."""
+    assert run.optimiser is not None
+    loss, figures = _loss(run, stage, x, target)
+    for group in run.optimiser.param_groups:
+        group["lr"] = learning_rate(stage, step)
+    run.optimiser.zero_grad(set_to_none=True)
+    norm = torch.tensor(math.nan)
+    if torch.isfinite(loss):
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip)
+    if not torch.isfinite(norm):
+        run.skipped += 1
+        return figures | {"skipped": float(run.skipped)}
+    run.optimiser.step()
+    run.updates += 1
+    decay = min(settings.ema, (1.0 + run.updates) / (10.0 + run.updates))
+    with torch.no_grad():
+        for average, current in zip(run.ema.parameters(), run.model.parameters(), strict=True):
+            average.lerp_(current, 1.0 - decay)
+    return figures | {"gradient": float(norm)}
+
+
+def _loss(run: Run, stage: Stage, x: Tensor, target: Target | None) -> tuple[Tensor, dict[str, float]]:
+    loss = torch.zeros((), dtype=torch.float64)
+    figures: dict[str, float] = {}
+    if stage.w_nll > 0:
+        likelihood = nll(run.model.log_prob(x))
+        loss = loss + stage.w_nll * likelihood
+        figures["nll"] = float(likelihood.detach())
+    if stage.w_kl > 0 and target is not None:
+        generated, log_q = run.model.rsample(stage.kl_batch, run.generator)
+        divergence = reverse_kl(target.u(generated), log_q, stage.kl_drop)
+        loss = loss + stage.w_kl * divergence
+        figures["kl"] = float(divergence.detach())
+    return loss, figures
+
+
+def learning_rate(stage: Stage, step: int) -> float:
+    """Linear warm-up, then a cosine to zero at the end of the stage."""
+    warm = min(1.0, (step + 1) / max(stage.warmup, 1))
+    return stage.lr * warm * 0.5 * (1.0 + math.cos(math.pi * step / stage.steps))
+
+
+@torch.no_grad()
+def evaluate(run: Run, validation: list[Source], settings: TrainSettings) -> None:
+    """Weighted held-out likelihood of the averaged weights; keep the best, count evaluations without progress."""
+    total = sum(source.n for source in validation)
+    run.held_out = sum(source.n / total * _weighted_nll(run.ema, source.frames) for source in validation)
+    if run.held_out < run.best_loss:
+        run.best_loss, run.bad = run.held_out, 0
+        run.best = {name: tensor.clone() for name, tensor in run.ema.state_dict().items()}
+    else:
+        run.bad += 1
+        run.stopped = run.bad >= settings.patience
+
+
+def _weighted_nll(model: Trainable, frames: Frames) -> float:
+    """Weighted negative log likelihood over the frames inside the support."""
+    log_q = torch.cat([model.log_prob(x) for x in frames.x.split(CHUNK)])
+    inside = torch.isfinite(log_q)
+    weights = torch.softmax(torch.where(inside, frames.log_w, -torch.inf), 0)
+    return -float((weights * torch.where(inside, log_q, 0.0)).sum())
+
+
+def _fingerprint(data: Ensemble, stages: Sequence[Stage], settings: TrainSettings) -> str:
+    digest = hashlib.sha256(json.dumps([asdict(s) for s in stages] + [asdict(settings)]).encode())
+    digest.update(data.positions.tobytes())
+    digest.update(data.log_w.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,95 @@
+"""What a training run does: a list of stages and the settings they share."""
+
+from dataclasses import dataclass
+
+from gibbsian.errors import InputError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One leg of training, with its own learning-rate cycle; it starts from the best weights of the one before.
+
+    Attributes
+    ----------
+    name
+        Shown in logs.
+    steps
+        Optimiser steps.
+    w_nll, w_kl
+        Weights of the negative log likelihood of data and of the reverse Kullback-Leibler divergence.
+    lr
+        Highest learning rate, reached after `warmup` steps and followed by a cosine to zero.
+    batch
+        Conformations per step for the likelihood.
+    warmup
+        Steps of linear warm-up.
+    kl_batch, kl_drop
+        Conformations generated per step for the divergence, and how many of the highest energies are left out.
+    refit_samples
+        Conformations drawn from the flow at the start of the stage and weighted by their energies; they then serve
+        as data, mixed with the given ones.
+    refit_fraction
+        Share of each batch that comes from those.
+    """
+
+    name: str
+    steps: int
+    w_nll: float = 1.0
+    w_kl: float = 0.0
+    lr: float = 2e-3
+    batch: int = 512
+    warmup: int = 50
+    kl_batch: int = 256
+    kl_drop: int = 10
+    refit_samples: int = 0
+    refit_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or self.lr <= 0:
+            raise InputError(f"stage {self.name}: steps, batch and lr must be positive; correct the stage")
+        if self.w_nll < 0 or self.w_kl < 0 or self.w_nll + self.w_kl == 0:
+            raise InputError(f"stage {self.name}: w_nll and w_kl must be >= 0 and not both 0; correct the stage")
+        if not 0.0 <= self.refit_fraction <= 1.0 or not 0 <= self.kl_drop < self.kl_batch:
+            raise InputError(
+                f"stage {self.name}: refit_fraction must be in [0, 1] and kl_drop below kl_batch; correct the stage"
+            )
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether the stage evaluates energies."""
+        return self.w_kl > 0 or self.refit_samples > 0
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings shared by all stages.
+
+    Attributes
+    ----------
+    seed
+        Of batches, relabellings and generated samples.
+    ema
+        Decay of the averaged weights, which are the result.
+    weight_decay, clip
+        Of AdamW; gradient norm above which steps are shortened.
+    held_out
+        Share of the data kept for early stopping, whole lineages or contiguous blocks.
+    evaluate_every, patience
+        Steps between evaluations on held-out data, and how many without improvement end a stage.
+    checkpoint_every
+        Steps between checkpoints.
+    """
+
+    seed: int = 0
+    ema: float = 0.995
+    weight_decay: float = 1e-3
+    clip: float = 20.0
+    held_out: float = 0.1
+    evaluate_every: int = 100
+    patience: int = 5
+    checkpoint_every: int = 100
+
+
+def default_stages() -> list[Stage]:
+    """Likelihood of simulation data, then one refit on the flow's own weighted samples."""
+    return [Stage("nll", 1000), Stage("refit", 1000, lr=1e-3, refit_samples=50_000)]
