@@ -144,10 +144,10 @@ def training_log() -> list[dict]:
         entry = {
             "step": step,
             "stage": "nll" if step < 3000 else "nll + reverse KL",
-            "train_nll": 30 * np.exp(-step / 500) - 31 - step / 8000,
+            "nll": 30 * np.exp(-step / 500) - 31 - step / 8000,
         }
         if step % 200 == 0:
-            entry["held_out_nll"] = 30 * np.exp(-step / 500) - 30.6 + (step / 4000) ** 4 * 0.4
+            entry["held_out"] = 30 * np.exp(-step / 500) - 30.6 + (step / 4000) ** 4 * 0.4
         log.append(entry)
     return log
 

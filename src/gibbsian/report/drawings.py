@@ -11,7 +11,7 @@ from gibbsian.ensemble.geometry import ramachandran, residue_label
 from gibbsian.report import figures
 from gibbsian.report.figures import Series
 
-LOSSES = {"train_nll": "training", "held_out_nll": "held-out frames"}
+LOSSES = {"nll": "training", "held_out": "held-out frames"}
 """Keys of the training log that are drawn."""
 
 MOST_RESIDUES = 12

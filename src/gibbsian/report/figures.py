@@ -161,7 +161,7 @@ def basin_free_energies(rows: Sequence[Mapping[str, Any]]) -> str:
         ``basins`` of results.json; rows without a value are left out by the caller.
     """
     with style():
-        figure, (axis,) = new_figure(6.6, 0.75 + 0.36 * len(rows))
+        figure, (axis,) = new_figure(6.6, 0.95 + 0.36 * len(rows))
         for place, row in enumerate(rows):
             _point(
                 axis, row["free_energy"], place - 0.13, REWEIGHTED, "o", "reweighted" if place == 0 else None
@@ -176,7 +176,7 @@ def basin_free_energies(rows: Sequence[Mapping[str, Any]]) -> str:
         axis.spines["left"].set_visible(False)
         axis.tick_params(axis="y", length=0)
         axis.set_xlabel("free energy / kT")
-        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
         return to_svg(figure, "basins", "Free energies of the basins with error bars, beside the reference")
 
 

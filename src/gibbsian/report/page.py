@@ -47,7 +47,7 @@ def write_report(
     data
         Simulation data to compare with, weighted to the same temperature.
     training_log
-        One mapping for each logged step: ``step``, ``stage``, ``train_nll``, ``held_out_nll``.
+        One mapping for each logged step: ``step``, ``stage``, ``nll``, ``held_out``.
     info
         What the run was; every key is optional. ``system``: ``sequence``, ``termini``, ``forcefield``,
         ``solvent``, ``cutoff`` (nm), ``temperature`` (K), ``n_atoms``, ``changes``. ``recipe``, ``seed``,
