@@ -147,7 +147,7 @@ def test_bad_input(tmp_path):
     with pytest.raises(InputError, match="n_max"):
         draw(broad_proposal(), target, 10, until_ess=1000)
     draw(broad_proposal(), target, 10, folder=tmp_path, chunk=10)
-    with pytest.raises(InputError, match="these settings"):
+    with pytest.raises(InputError, match="use another folder"):
         draw(broad_proposal(), target, 10, folder=tmp_path, chunk=10, seed=1)
 
 
