@@ -1,0 +1,5 @@
+"""The torch engine: any device, analytic forces, optional double backward."""
+
+from gibbsian.potentials.torch.engine import TorchPotential
+
+__all__ = ["TorchPotential"]

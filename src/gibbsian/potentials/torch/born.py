@@ -1,0 +1,214 @@
+"""Generalized Born kernels on (n, B) arrays: screening integrals, Born radii, energies, chain rule."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gibbsian.chem.born import Born
+from gibbsian.potentials.torch.workspace import Workspace
+
+ACE_PROBE = 0.14
+"""Probe radius of the surface term, nm."""
+
+
+class BornAtoms:
+    """Per-atom part: Born radius from the screening sum, self energy, surface term."""
+
+    def __init__(self, born: Born, dtype: torch.dtype, device: torch.device):
+        def column(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(values[:, None], dtype=dtype, device=device).contiguous()
+
+        radius = born.offset_radii + born.offset
+        self.offset_radius = column(born.offset_radii)
+        self.inverse_offset_radius = column(1 / born.offset_radii)
+        self.inverse_radius = column(1 / radius)
+        self.chain = column(born.offset_radii / radius)
+        self.tanh = None if born.tanh is None else [column(values) for values in born.tanh.T]
+        self.kappa = born.kappa
+        charge2 = -0.5 * born.coulomb * born.charges**2
+        self.solute = column(charge2 / born.solute_dielectric)
+        self.solvent = column(charge2 / born.solvent_dielectric)
+        self.surface = column(born.surface * (radius + ACE_PROBE) ** 2 * radius**6) if born.surface else None
+
+    def radii(self, sums: Tensor, work: Workspace) -> tuple[Tensor, Tensor]:
+        """Born radii (n_atoms, B) and their derivative by the sums."""
+        if self.tanh is None:
+            radii = torch.sub(self.inverse_offset_radius, sums, out=work("radii", *sums.shape)).reciprocal_()
+            return radii, torch.mul(radii, radii, out=work("radii slope", *sums.shape))
+        alpha, beta, gamma = self.tanh
+        psi = torch.mul(sums, self.offset_radius, out=work("psi", *sums.shape))
+        t = (((gamma * psi).sub_(beta)).mul_(psi).add_(alpha)).mul_(psi).tanh_()
+        slope = ((3 * gamma * psi).sub_(2 * beta)).mul_(psi).add_(alpha).mul_(self.chain)
+        slope.mul_(1 - t * t)
+        radii = work("radii", *sums.shape)
+        torch.sub(self.inverse_offset_radius, t.mul_(self.inverse_radius), out=radii).reciprocal_()
+        return radii, slope.mul_(radii).mul_(radii)
+
+    def close(self, radii: Tensor, by_log: Tensor, energy: Tensor) -> Tensor:
+        """Add self and surface energies; from the pairs' dE/dln(radius) make dE/d(radius) of everything."""
+        inverse = radii.reciprocal()
+        if self.kappa:
+            salt = torch.exp(-self.kappa * radii).mul_(self.solvent)
+            value = (self.solute - salt).mul_(inverse)
+            by_log = by_log.add(salt, alpha=self.kappa)
+        else:
+            value = (self.solute - self.solvent) * inverse
+        by_log = by_log - value
+        if self.surface is not None:
+            area = (inverse * inverse).pow_(3).mul_(self.surface)
+            by_log.sub_(area, alpha=6.0)
+            value.add_(area)
+        energy.add_(value.sum(0, dtype=torch.float64))
+        return by_log.mul_(inverse)
+
+
+class BornPairs:
+    """Generalized Born terms of a run of pairs."""
+
+    def __init__(self, born: Born, i: np.ndarray, j: np.ndarray, dtype: torch.dtype, device: torch.device):
+        def column(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(values[:, None], dtype=dtype, device=device).contiguous()
+
+        self.i, self.j = (torch.as_tensor(index.copy(), device=device) for index in (i, j))
+        charge = -born.coulomb * born.charges[i] * born.charges[j]
+        self.solute = column(charge / born.solute_dielectric)
+        self.solvent = column(charge / born.solvent_dielectric)
+        self.difference = column(charge * (1 / born.solute_dielectric - 1 / born.solvent_dielectric))
+        self.kappa = born.kappa
+        self.cutoff = born.cutoff
+        self.sides = tuple(Screening(born, p, q, dtype, device) for p, q in ((i, j), (j, i)))
+
+    def sums(self, r2: Tensor, inverse: Tensor, slopes: Tensor, sums: Tensor, work: Workspace) -> None:
+        """Add the screening integrals to the atoms' `sums`; write their derivatives by r to `slopes`."""
+        r = torch.mul(r2, inverse, out=work("r", *r2.shape))
+        nearest = float(r.amin())
+        outside = None if self.cutoff is None else r > self.cutoff
+        for index, side, slope in zip((self.i, self.j), self.sides, slopes, strict=True):
+            integral = side.integral(r, inverse, nearest, slope, work)
+            if outside is not None:
+                integral.masked_fill_(outside, 0.0)
+                slope.masked_fill_(outside, 0.0)
+            sums.index_add_(0, index, integral)
+
+    def energy(
+        self, r2: Tensor, radii: Tensor, push: Tensor, by_log: Tensor, energy: Tensor, work: Workspace
+    ) -> None:
+        """Add energies, force over distance at fixed radii, and dE/dln(radius) of the atoms."""
+        shape = r2.shape
+        b2 = torch.index_select(radii, 0, self.i, out=work("scratch0", *shape))
+        b2.mul_(torch.index_select(radii, 0, self.j, out=work("scratch1", *shape)))
+        overlap = torch.div(r2, b2, out=work("scratch1", *shape)).mul_(-0.25).exp_()
+        inverse = torch.addcmul(r2, b2, overlap, out=work("scratch2", *shape)).rsqrt_()
+        value, slope = self._screened(inverse, work)
+        # b2 + r^2/4 = d(f^2)/d ln(b2) / overlap
+        outside = None if self.cutoff is None else r2 > self.cutoff**2
+        if outside is not None:
+            value.masked_fill_(outside, 0.0)
+            slope.masked_fill_(outside, 0.0)
+        energy.add_(value.sum(0, dtype=torch.float64))
+        push.add_(slope)
+        overlap.mul_(slope)
+        push.sub_(overlap, alpha=0.25)
+        b2.add_(r2, alpha=0.25).mul_(overlap).mul_(-0.5)
+        by_log.index_add_(0, self.i, b2)
+        by_log.index_add_(0, self.j, b2)
+
+    def _screened(self, inverse: Tensor, work: Workspace) -> tuple[Tensor, Tensor]:
+        """Energy as a function of the effective distance f, given 1/f, and -(dE/df)/f."""
+        shape = inverse.shape
+        value, slope = work("scratch3", *shape), work("scratch4", *shape)
+        if self.kappa:
+            f = inverse.reciprocal()
+            salt = torch.exp(-self.kappa * f).mul_(self.solvent)
+            strength = self.solute - salt
+            torch.mul(strength, inverse, out=value)
+            torch.mul(value, inverse, out=slope)
+            shifted = inverse - (1 / self.cutoff if self.cutoff else 0.0)
+            slope.addcmul_(salt, shifted, value=-self.kappa).mul_(inverse)
+            if self.cutoff is not None:
+                torch.mul(strength, shifted, out=value)
+            return value, slope
+        torch.mul(inverse, self.difference, out=value)
+        torch.mul(value, inverse, out=slope).mul_(inverse)
+        if self.cutoff is not None:
+            value.sub_(self.difference / self.cutoff)
+        return value, slope
+
+    def chain(self, by_sum: Tensor, slopes: Tensor, inverse: Tensor, push: Tensor, work: Workspace) -> None:
+        """Add the force through the Born radii, given dE/d(sum) of the atoms, over distance."""
+        first = torch.index_select(by_sum, 0, self.i, out=work("scratch0", *push.shape)).mul_(slopes[0])
+        second = torch.index_select(by_sum, 0, self.j, out=work("scratch1", *push.shape))
+        push.addcmul_(first.addcmul_(second, slopes[1]), inverse, value=-1.0)
+
+
+class Screening:
+    """How much atom `q` of each pair takes solvent away from atom `p`: the pairwise descreening integral."""
+
+    def __init__(self, born: Born, p: np.ndarray, q: np.ndarray, dtype: torch.dtype, device: torch.device):
+        def column(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(values[:, None], dtype=dtype, device=device).contiguous()
+
+        radius, scaled = born.offset_radii[p], born.scaled_radii[q]
+        self.radius, self.scaled, self.scaled2 = column(radius), column(scaled), column(scaled**2)
+        self.inverse_radius = column(1 / radius)
+        self.negative = bool((scaled < 0).any())
+        self.engulfed = column(scaled - radius)
+        self.engulfed_max = float((scaled - radius).max(initial=0.0))
+        self.engulfed_term = born.engulfed_term
+        self.reach = None
+        if born.neck is not None:
+            self.reach = column(born.offset_radii[p] + born.offset_radii[q] + 2 * born.offset + born.neck.cut)
+            self.neck_distance = column(born.neck.distance[p, q])
+            self.neck_height = column(born.neck.scale * born.neck.height[p, q])
+
+    def integral(self, r: Tensor, inverse: Tensor, nearest: float, slope: Tensor, work: Workspace) -> Tensor:
+        """Integral (n, B), in scratch memory; its derivative by r goes to `slope`.
+
+        With L = max(or, |r - s|), U = r + s: (1/L - 1/U + (r - s^2/r)(1/U^2 - 1/L^2)/4 + ln(L/U)/(2 r))/2. Its
+        derivatives by L and U cancel those of the limits, but for an engulfed atom (r + or < s), where +1/L^2 is left
+        unless the term 1/or - 1/L is added.
+        """
+        shape = r.shape
+        upper = torch.add(r, self.scaled, out=work("scratch0", *shape))
+        lower = torch.sub(r, self.scaled, out=work("scratch1", *shape)).abs_()
+        torch.maximum(lower, self.radius, out=lower)
+        outside = upper < self.radius if self.negative else None
+        # Out of reach U < or; raised to or it equals L, and the integral vanishes without a mask.
+        torch.maximum(upper, self.radius, out=upper)
+        log = torch.div(lower, upper, out=work("scratch2", *shape)).log_().mul_(inverse)
+        lower.reciprocal_()
+        upper.reciprocal_()
+        product = torch.add(lower, upper, out=work("scratch3", *shape))
+        difference = torch.sub(lower, upper, out=upper)
+        product.mul_(difference)
+        ratio = torch.mul(inverse, self.scaled2, out=work("scratch4", *shape))
+        torch.mul(ratio, inverse, out=slope).add_(1.0).mul_(product).mul_(-0.125)
+        slope.addcmul_(log, inverse, value=-0.25)
+        product.mul_(torch.sub(r, ratio, out=ratio))
+        integral = difference.mul_(0.5).add_(product, alpha=-0.125).add_(log, alpha=0.25)
+        if not nearest > self.engulfed_max:
+            engulfed = r < self.engulfed
+            if self.engulfed_term:
+                integral.add_((self.inverse_radius - lower).mul_(engulfed))
+            else:
+                slope.add_(lower.square().mul_(engulfed))
+        if outside is not None:
+            integral.masked_fill_(outside, 0.0)
+            slope.masked_fill_(outside, 0.0)
+        if self.reach is not None:
+            self._neck(r, integral, slope)
+        return integral
+
+    def _neck(self, r: Tensor, integral: Tensor, slope: Tensor) -> None:
+        """Add the neck correction h/(1 + 100 d^2 + 3e5 d^6), d = r - d0, within reach."""
+        assert self.reach is not None
+        d = r - self.neck_distance
+        d2 = d * d
+        d4 = d2 * d2
+        value = (d4 * d2).mul_(3e5).add_(d2, alpha=100.0).add_(1.0).reciprocal_()
+        by_d = d4.mul_(1.8e6).add_(200.0).mul_(d)
+        by_d.mul_(value).mul_(value).mul_(self.neck_height)
+        value.mul_(self.neck_height)
+        beyond = r > self.reach
+        integral.add_(value.masked_fill_(beyond, 0.0))
+        slope.sub_(by_d.masked_fill_(beyond, 0.0))
