@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from gibbsian.chem.topology import Topology
 
 if TYPE_CHECKING:
     import openmm
+    import openmm.app
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,3 +76,82 @@ class System:
     def at(self, temperature: float) -> Self:
         """Return the same system at another temperature (K)."""
         return replace(self, temperature=temperature)
+
+    @classmethod
+    def from_sequence(
+        cls,
+        sequence: str,
+        forcefield: str | None = None,
+        solvent: str | None = None,
+        cutoff: float | None = None,
+        temperature: float | None = None,
+        termini: str | None = None,
+    ) -> "System":
+        """Build an extended L-peptide, relaxed by a short minimisation.
+
+        Parameters
+        ----------
+        sequence
+            ``ACE-ALA-NME``, ``ACE-AAA-NME`` or ``GYDPETGTWG``; see `gibbsian.chem.sequence.parse_sequence`.
+        forcefield, solvent
+            A pair of `gibbsian.chem.forcefield.PAIRS`; amber14 and obc1 by default.
+        cutoff
+            nm; None for none.
+        temperature
+            K; 300 by default.
+        termini
+            ``capped`` adds missing ACE and NME, ``zwitterionic`` refuses caps; by default the sequence decides.
+
+        Raises
+        ------
+        InputError
+            For an unknown residue, force field, solvent or termini, an invalid pair, or a temperature that is not positive.
+        """
+        from gibbsian.chem import build
+
+        return build.from_sequence(sequence, forcefield, solvent, cutoff, temperature, termini)
+
+    @classmethod
+    def from_pdb(
+        cls,
+        path: str | Path,
+        forcefield: str | None = None,
+        solvent: str | None = None,
+        cutoff: float | None = None,
+        temperature: float | None = None,
+        termini: str | None = None,
+    ) -> "System":
+        """Read a PDB or mmCIF file with one protein chain and repair it.
+
+        Solvent is removed, missing atoms and hydrogens (pH 7) are added; `changes` lists what was done. A complete
+        structure keeps its coordinates; a repaired one is minimised briefly. Other parameters as in `from_sequence`.
+
+        Raises
+        ------
+        InputError
+            Naming file, chain and residue: unknown residue, ligand, several chains, D-residue, broken chain, bad numbers.
+        """
+        from gibbsian.chem import pdb
+
+        return pdb.from_pdb(path, forcefield, solvent, cutoff, temperature, termini)
+
+    @classmethod
+    def from_openmm(
+        cls,
+        topology: "openmm.app.Topology",
+        openmm_system: "openmm.System",
+        positions: NDArray[np.float64],
+        temperature: float,
+    ) -> "System":
+        """Wrap a topology, a System without constraints, and positions (nm, or with OpenMM units).
+
+        Force field and solvent are called ``custom``. Hydrogens are relabelled as in every System.
+
+        Raises
+        ------
+        InputError
+            If the numbers of atoms differ, a position is not finite, or the system is constrained or periodic.
+        """
+        from gibbsian.chem import build
+
+        return build.from_openmm(topology, openmm_system, positions, temperature)
