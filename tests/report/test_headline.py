@@ -1,13 +1,7 @@
 import pytest
 from dialanine import results
 
-from gibbsian.report.headline import headline, k_hat_threshold, key_numbers
-
-
-def test_threshold_grows_with_the_number_of_samples():
-    assert k_hat_threshold(100) == pytest.approx(0.5)
-    assert k_hat_threshold(50_000) == pytest.approx(0.7)
-    assert k_hat_threshold(1) == 0.0
+from gibbsian.report.headline import headline, key_numbers
 
 
 def test_reliable_run_is_good_and_needs_no_advice():
@@ -36,7 +30,7 @@ def test_unreliable_run_says_why_and_what_to_do():
     found = headline(bad)
     assert found.level == "bad"
     assert found.reasons == ("k-hat 1.3 is above 0.7.",)
-    assert any("train again" in line for line in found.advice)
+    assert any("more data" in line for line in found.advice)
     assert not any("--until-ess" in line for line in found.advice)  # more of the same would not help
 
 
@@ -45,7 +39,7 @@ def test_lost_state_is_named_before_other_advice():
         "verdict": {"reliable": False, "reasons": ["forward ESS"]},
         "forward_ess": {"fraction": 0.001, "n": 2000},
     }
-    assert "lost" in headline(bad).advice[0]
+    assert "w_kl" in headline(bad).advice[0]
 
 
 def test_missing_numbers_are_left_out():

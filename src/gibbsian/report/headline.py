@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite, log10
+from math import isfinite
 from typing import Any
 
+from gibbsian.evaluate.verdict import FORWARD_SHARE, MIN_EFFECTIVE, k_hat_limit
 from gibbsian.report.rounding import MISSING, grouped, percent, plain, with_error
-
-MINIMUM_ESS = 100.0
-"""Effective samples below which no weight is called reliable."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +17,6 @@ class Headline:
     sentence: str
     reasons: tuple[str, ...]
     advice: tuple[str, ...]
-
-
-def k_hat_threshold(n: int) -> float:
-    """Return the largest k-hat at which `n` samples give a dependable estimate: min(1 - 1/log10 n, 0.7)."""
-    return min(1 - 1 / log10(n), 0.7) if n > 10 else 0.0
 
 
 def headline(results: Mapping[str, Any]) -> Headline:
@@ -56,7 +49,7 @@ def key_numbers(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Effective samples",
             f"{plain(ess.get('count'), 3)} ({percent(ess.get('fraction'))})",
-            f"(Σw)²/Σw², unclipped; at least {MINIMUM_ESS:.0f} needed",
+            f"(Σw)²/Σw², unclipped; at least {MIN_EFFECTIVE} needed",
         ),
         (
             "Forward effective fraction",
@@ -66,7 +59,7 @@ def key_numbers(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Pareto k-hat",
             plain(_finite(results.get("k_hat")), 3),
-            f"tail of the weights; must stay below {k_hat_threshold(proposed):.2f} for this many samples",
+            f"tail of the weights; must stay below {k_hat_limit(proposed):.2f} for this many samples",
         ),
         ("log Z", with_error(log_z.get("value"), log_z.get("error")), "mean-free orthonormal measure, nm"),
     ]
@@ -78,7 +71,7 @@ def key_numbers(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def _cautions(results: Mapping[str, Any]) -> tuple[str, ...]:
     found = []
     count = (results.get("ess") or {}).get("count") or 0.0
-    if count < 3 * MINIMUM_ESS:
+    if count < 3 * MIN_EFFECTIVE:
         found.append(
             f"Only {plain(count, 3)} effective samples: error bars are wide and themselves uncertain."
         )
@@ -110,23 +103,19 @@ def _advice(results: Mapping[str, Any]) -> tuple[str, ...]:
     fraction, count = ess.get("fraction") or 0.0, ess.get("count") or 0.0
     n = (results.get("samples") or {}).get("proposed") or 0
     k_hat = _finite(results.get("k_hat"))
-    heavy = k_hat is None or k_hat >= k_hat_threshold(n)
-    if forward.get("fraction") is not None and forward["fraction"] < 0.1 * fraction:
+    heavy = k_hat is None or k_hat >= k_hat_limit(n)
+    if forward.get("fraction") is not None and forward["fraction"] < FORWARD_SHARE * fraction:
         advice.append(
-            "The generator has lost part of what the simulation saw: train again, without reverse KL."
+            "Train without stages that follow the energy alone (w_kl under training: stages in run.yaml)."
         )
     if heavy or fraction < 0.01:
         advice.append(
-            "Simulate longer and train again (data: steps in run.yaml): more data narrow the weights."
+            "Start a run with more data: raise steps under data in a copy of run.yaml and give a new -o."
         )
-    if not heavy and count < 3 * MINIMUM_ESS:
-        advice.append(
-            "Draw more samples, for example with --until-ess 500; the same command continues the run."
-        )
+    if not heavy and count < 3 * MIN_EFFECTIVE:
+        advice.append("Draw more: gibbsian sample FOLDER --until-ess 500 tops up this run.")
     if any(_disagrees(row) for row in results.get("basins") or ()):
-        advice.append(
-            "Repeat with another --seed: a shift that stays comes from the generator, not from chance."
-        )
+        advice.append("Repeat with another --seed: a shift that stays is no chance.")
     return tuple(advice)
 
 

@@ -87,9 +87,9 @@ def _model(recipe: str | None, training: Mapping[str, Any]) -> list[str]:
         return []
     size = f" with {grouped(training['parameters'])} parameters" if training.get("parameters") else ""
     sentences = [
-        f"The proposal was a coupling flow{size} over all bond lengths, bond angles and torsions, factorised "
-        "as q(torsions) q(angles | torsions) q(bonds | angles, torsions), with circular and interval "
-        "rational-quadratic splines."
+        f"The proposal was a coupling flow{size} over all bond lengths, angles and torsions, factorised as "
+        "q(torsions) q(angles | torsions) q(bonds | angles, torsions), with rational-quadratic splines that "
+        "are circular for proper torsions."
     ]
     if training.get("stages"):
         stages = ", then ".join(str(stage) for stage in training["stages"])

@@ -16,8 +16,14 @@ from gibbsian.report.citations import citations, readable
 from gibbsian.report.drawings import Samples
 from gibbsian.report.headline import headline, key_numbers
 from gibbsian.report.methods import methods
-from gibbsian.report.rounding import grouped, percent, plain, with_error
-from gibbsian.report.tables import basin_rows, distance_rows, performance_rows, simulation_rows
+from gibbsian.report.rounding import grouped, percent, plain
+from gibbsian.report.tables import (
+    basin_rows,
+    distance_rows,
+    observable_rows,
+    performance_rows,
+    simulation_rows,
+)
 from gibbsian.report.viewer import representatives
 
 MODELS = 20
@@ -85,7 +91,7 @@ def render(
         "energy_beyond": percent(energy[1]) if energy else None,
         "basins": basin_rows(results),
         "basin_plot": drawings.basin_plot(results),
-        "observables": results.get("observables") or [],
+        "observables": observable_rows(results),
         "distances": distance_rows(results),
         "distance_plot": drawings.distance_plot(results),
         "weights": drawings.weight_plots(samples),
@@ -136,12 +142,10 @@ def _models(samples: Samples) -> Mapping[str, Any] | None:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("gibbsian.report", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["with_error"] = with_error
-    return environment

@@ -1,7 +1,7 @@
 """Rows of the page's tables, as text."""
 
 from collections.abc import Mapping, Sequence
-from math import exp
+from math import degrees, exp
 from typing import Any
 
 from gibbsian.report.rounding import MISSING, grouped, percent, plain, seconds, with_error
@@ -33,6 +33,29 @@ def _basin_row(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def observable_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return name, average and unit of each observable; angles in degrees, as they are read."""
+    rows = []
+    for row in results.get("observables") or ():
+        value, error, unit = row.get("value"), row.get("error"), row.get("unit") or ""
+        if unit == "rad":
+            value, error = (None if x is None else degrees(x) for x in (value, error))
+            unit = "°"
+        rows.append((str(row["name"]), with_error(value, error), unit))
+    return rows
+
+
+DISTANCES = {
+    "e_w1": "Energies, W1 / kT",
+    "e_w2": "Energies, W2 / kT",
+    "t_w2": "Torsions, W2 / rad",
+    "ram_jsd_36x36_bits": "Ramachandran, JSD / bit",
+    "ram_tv_100x100": "Ramachandran, TV",
+    "tica_w2": "Slow modes, W2",
+}
+"""Names that people read, by the names of results.json."""
+
+
 def distance_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return name, sample size, value, floor, their ratio and a level for each distance."""
     return [_distance_row(row) for row in results.get("distances") or ()]
@@ -45,7 +68,7 @@ def _distance_row(row: Mapping[str, Any]) -> dict[str, str]:
         times = value / floor
         ratio, level = f"{times:.1f} ×", "good" if times < NEAR else "fair" if times < FAR else "bad"
     return {
-        "name": str(row["name"]),
+        "name": DISTANCES.get(row["name"], str(row["name"])),
         "n": grouped(row["n"]) if row.get("n") else MISSING,
         "value": _three_digits(value),
         "floor": _three_digits(floor),
