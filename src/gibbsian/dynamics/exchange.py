@@ -268,9 +268,14 @@ def _centred(state: GroupState) -> GroupState:
 
 def _stack(frames: list[tuple[Tensor, Tensor, Tensor]], x: Tensor) -> Frames:
     if not frames:
-        n, atoms = x.shape[:2]
-        return Frames(
-            torch.empty(n, 0, atoms, 3), torch.empty(n, 0).double(), torch.empty(n, 0, dtype=torch.long)
-        )
+        return no_frames(x)
     positions, energy, level = (torch.stack(column, 1) for column in zip(*frames, strict=True))
     return Frames(positions, energy, level)
+
+
+def no_frames(x: Tensor) -> Frames:
+    """Return an empty stretch of trajectory for walkers at `x` (W, N, 3)."""
+    n, atoms = x.shape[:2]
+    return Frames(
+        torch.empty(n, 0, atoms, 3), torch.empty(n, 0).double(), torch.empty(n, 0, dtype=torch.long)
+    )

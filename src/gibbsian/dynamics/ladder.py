@@ -84,7 +84,7 @@ def swap_neighbours(
     generator
         A CPU generator; L random numbers per pair are drawn.
     """
-    lower = torch.arange(parity % 2, len(beta) - 1, 2)
+    lower = torch.tensor(range(parity % 2, len(beta) - 1, 2), dtype=torch.long)
     if not len(lower):
         return swaps
     at = energy.double().gather(1, swaps.walker_at)

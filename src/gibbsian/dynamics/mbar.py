@@ -35,14 +35,14 @@ def temperature_weights(energy: Tensor, counts: Tensor, betas: Tensor, beta: flo
     GibbsianError
         If the equations do not converge (temperatures without any overlap).
     """
-    u = energy.double()
-    u = u - u.median()
+    offset = energy.double().median()  # keeps the exponents small; put back into f below
+    u = energy.double() - offset
     used = counts > 0
     log_n, b = counts[used].double().log(), betas[used].double()
     f = _free_energies(u, log_n, b)
     log_d = torch.logsumexp(log_n + f - b * u[:, None], 1)
     log_w = -beta * u - log_d
-    f_all = -torch.logsumexp(-betas.double()[:, None] * u - log_d, 1)
+    f_all = -torch.logsumexp(-betas.double()[:, None] * u - log_d, 1) + betas.double() * offset
     return log_w - torch.logsumexp(log_w, 0), f_all - f_all[0]
 
 

@@ -1,6 +1,5 @@
 """From a system to equilibrium data: replica exchange with checkpoints, then MBAR weights."""
 
-import copy
 import math
 import os
 import tempfile
@@ -15,7 +14,15 @@ import torch
 
 from gibbsian.chem.system import System
 from gibbsian.dynamics.collect import acceptance, load_simulation
-from gibbsian.dynamics.exchange import ExchangeSettings, Group, GroupState, advance, begin, make_group
+from gibbsian.dynamics.exchange import (
+    ExchangeSettings,
+    Group,
+    GroupState,
+    advance,
+    begin,
+    make_group,
+    no_frames,
+)
 from gibbsian.dynamics.manifest import claim
 from gibbsian.dynamics.shards import group_folder, read_checkpoint, write_chunk
 from gibbsian.ensemble.ensemble import Ensemble
@@ -48,7 +55,8 @@ def simulate(
     folder
         Where shards and checkpoints go; None keeps nothing.
     potential
-        Energy engine, indifferent to translation; None makes the float32 torch engine.
+        Energy engine, indifferent to translation and safe to call from several threads (its counter alone
+        may then miss calls); None makes a float32 torch engine for each group.
     report
         Called with walker steps done and to do, ns/day of aggregate dynamics, exchange acceptance, seconds
         left and the number of walkers that blew up, each time all groups have saved a chunk; it may raise
@@ -74,12 +82,8 @@ def simulate(
         path = Path(place)
         claim(path, system, settings)
         runs = _open_runs(path, system, settings, potential, device)
-        try:
-            with _single_threaded_torch(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-                _run(pool.map, runs, system, settings, report)
-        finally:
-            if potential is not None:
-                potential.calls += sum(run.group.potential.calls for run in runs)
+        with _single_threaded_torch(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+            _run(pool.map, runs, system, settings, report)
         return load_simulation(path, system)
 
 
@@ -104,8 +108,7 @@ def _open_runs(
 
             engine = make_potential(system, dtype=torch.float32, device=device)
         else:
-            engine = copy.deepcopy(potential)
-            engine.calls = 0
+            engine = potential
         group = make_group(system, settings, index, engine, device)
         place = group_folder(folder, index)
         saved = read_checkpoint(place, settings.seed, index, device)
@@ -123,31 +126,38 @@ def _run(
     """Advance all groups chunk by chunk, in step, until each has its frames."""
     goal = settings.equilibration + math.ceil(settings.steps / settings.save_every) * settings.save_every
     walkers = settings.ladders * len(settings.temperatures or ())
+    list(each(lambda run: _begin(run, system), [run for run in runs if run.state is None]))
     began = time.perf_counter()
     first = sum(r.state.step for r in runs if r.state) / len(runs)
     while True:
-        unfinished = [run for run in runs if run.state is None or run.state.step < goal]
-        if not unfinished:
+        states = [run.state for run in runs if run.state is not None]
+        if all(state.step >= goal for state in states):
             return
-        list(each(lambda run: _chunk(run, system, goal), unfinished))
-        done = sum(r.state.step for r in runs if r.state) / len(runs)
+        list(each(lambda run: _chunk(run, goal), runs))
+        states = [run.state for run in runs if run.state is not None]
+        done = sum(state.step for state in states) / len(runs)
         rate = (done - first) / (time.perf_counter() - began)
         report(
             done * walkers,
             goal * walkers,
             ns_per_day=round(rate * walkers * settings.timestep * 86.4, 1),
-            acceptance=round(acceptance([r.state for r in runs if r.state])[0], 3),
+            acceptance=round(acceptance(states)[0], 3),
             seconds_left=round((goal - done) / rate, 1) if rate else 0.0,
-            resets=sum(r.state.resets for r in runs if r.state),
+            resets=sum(state.resets for state in states),
         )
 
 
-def _chunk(run: _Run, system: System, goal: int) -> None:
+def _begin(run: _Run, system: System) -> None:
+    """Make the start structures of one group and save them."""
+    run.state = begin(run.group, system, run.index, str(run.group.integrator.masses.device))
+    write_chunk(run.folder, run.state, no_frames(run.state.good_x), 0)
+
+
+def _chunk(run: _Run, goal: int) -> None:
     """Advance one group to its next checkpoint and write it."""
     settings = run.group.settings
-    device = str(run.group.integrator.masses.device)
-    if run.state is None:
-        run.state = begin(run.group, system, run.index, device)
+    if run.state is None or run.state.step >= goal:
+        return
     end = min(_next_checkpoint(run.state.step, settings), goal)
     run.state, frames = advance(run.group, run.state, (end - run.state.step) // settings.exchange_every)
     run.shards = write_chunk(run.folder, run.state, frames, run.shards)

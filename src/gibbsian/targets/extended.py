@@ -27,7 +27,7 @@ class Extended:
 
     def u(self, x: Tensor) -> Tensor:
         """Return u - log_gauge of `x` (B, N, 3) nm: (B,) in kT, float64; differentiable."""
-        return self.target.u(x) - self.log_gauge(x).double()
+        return _never_nan(self.target.u(x) - self.log_gauge(x).double())
 
     def u_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Value (B,) and gradient (B, N, 3) 1/nm, with one energy call."""
@@ -36,6 +36,10 @@ class Extended:
             leaf = x.detach().requires_grad_()
             log_gauge = self.log_gauge(leaf)
             if not log_gauge.requires_grad:  # a constant, as for internal coordinates
-                return u - log_gauge.double(), grad
+                return _never_nan(u - log_gauge.double()), grad
             (gauge_grad,) = torch.autograd.grad(log_gauge.sum(), leaf)
-        return u - log_gauge.detach().double(), grad - gauge_grad
+        return _never_nan(u - log_gauge.detach().double()), grad - gauge_grad
+
+
+def _never_nan(u: Tensor) -> Tensor:
+    return torch.where(torch.isfinite(u), u, torch.inf)
