@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import openmm as mm
-from openmm import app
+from openmm import app, unit
 
 FIELDS = {
     "amber99sbildn": "amber99sbildn.xml",
@@ -60,7 +60,7 @@ def molecule(
     top = topology(sequence, ff._templates)
     method = {"nonbondedMethod": app.NoCutoff}
     if cutoff is not None:
-        method = {"nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": cutoff}
+        method = {"nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": cutoff * unit.nanometer}
     options = {} if solvent in ("amber96_obc", "amber99_obc", "vacuum") else {"sasaMethod": surface}
     if kappa:
         options["implicitSolventKappa"] = kappa

@@ -122,7 +122,7 @@ class Torsions:
         g1 = dot(g, g, work("scalar2", n, batch)).clamp_(min=_tiny(f) ** 2).sqrt_()
         inverse = torch.mul(a2, b2, out=work("scalar3", n, batch)).rsqrt_()
         cosine = dot(a, b, work("scalar4", n, batch)).mul_(inverse)
-        sine = dot(f, b, work("scalar5", n, batch)).mul_(inverse).mul_(g1)
+        sine = dot(f, b, work("scalar5", n, batch)).mul_(inverse).mul_(g1).neg_()
         slope = self._slope(cosine, sine, energy, work)
         # dE/df = -|g|/a^2 a dE/dphi, dE/dh = |g|/b^2 b dE/dphi, and g gets what keeps the torque zero.
         ai = torch.div(slope, a2, out=a2)

@@ -58,7 +58,7 @@ class PlainEnergy:
         first, second = torch.linalg.cross(f, g), torch.linalg.cross(h, g)
         size = (first.square().sum(-1) * second.square().sum(-1)).clamp(min=1e-40 ** (self.dtype.itemsize / 8))
         cosine = (first * second).sum(-1) / size.sqrt()
-        sine = (f * second).sum(-1) * _norm(g) / size.sqrt()
+        sine = -(f * second).sum(-1) * _norm(g) / size.sqrt()
         value = sum((e * cosine**n for n, e in enumerate(self._tensor(self.torsions.even))), cosine * 0)
         for n, odd in enumerate(self._tensor(self.torsions.odd)):
             value = value + odd * sine * cosine**n
