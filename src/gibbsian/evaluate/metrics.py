@@ -96,7 +96,8 @@ def compare(
     ensemble, reference
         Of the same molecule at the same temperature; both are resampled by their weights to one size.
     n
-        Largest sample size; the size used is at most half the reference, so that its floor has the same.
+        Largest sample size; the size used is at most half the effective reference, so that its floor has the
+        same.
     n_transport
         Largest size for those that solve an assignment problem.
     splits
@@ -117,10 +118,10 @@ def compare(
     """
     _comparable(ensemble, reference)
     mine, theirs = sample_of(ensemble, tica), sample_of(reference, tica)
-    size = min(n, len(ensemble), len(reference) // 2)
+    size = min(n, len(ensemble), int(reference.ess) // 2)
     if size < 2:
         raise InputError(
-            f"reference: {len(reference)} conformations against {len(ensemble)}; give at least four"
+            f"reference: {reference.ess:.0f} effective frames against {len(ensemble)}; give at least four"
         )
     pairs = [
         (
@@ -142,12 +143,14 @@ def compare(
 def _comparable(ensemble: Ensemble, reference: Ensemble) -> None:
     if ensemble.topology.elements != reference.topology.elements:
         raise InputError(
-            f"reference: {reference.topology.n_atoms} atoms, the ensemble has {ensemble.topology.n_atoms}, or in another "
+            f"reference: {reference.topology.n_atoms} atoms, the ensemble has {ensemble.topology.n_atoms}, "
+            "or in another "
             "order; give a reference of the same molecule"
         )
     if abs(ensemble.temperature - reference.temperature) > 1e-6:
         raise InputError(
-            f"reference: made at {reference.temperature:g} K, the ensemble at {ensemble.temperature:g} K; give one at the "
+            f"reference: made at {reference.temperature:g} K, the ensemble at {ensemble.temperature:g} K; "
+            "give one at the "
             "same temperature"
         )
 

@@ -78,7 +78,7 @@ def distance(positions: NDArray[np.floating], i: int, j: int) -> NDArray[np.floa
 
 
 def end_atoms(topology: Topology) -> tuple[int, int] | None:
-    """First and last alpha carbon; in a chain with fewer than two, the first and last backbone N or C around it."""
+    """First and last alpha carbon; with fewer than two, the outermost of N, C and CH3."""
     carbons = [
         i for i, name in enumerate(topology.atom_names) if name == "CA" and topology.elements[i] == "C"
     ]
@@ -129,7 +129,7 @@ def _atom(topology: Topology, i: int) -> str:
 
 
 def averages(ensemble: Ensemble, found: Mapping[str, Observable]) -> list[dict[str, Any]]:
-    """Weighted averages with errors, rows ``{"name", "value", "error", "unit"}``; circular means for angles."""
+    """Average with errors, rows ``{"name", "value", "error", "unit"}``; circular means for angles."""
     rows = []
     for name, observable in found.items():
         estimator: Callable[..., Any] = circular_mean if observable.unit == "rad" else expectation

@@ -42,7 +42,7 @@ class Tica:
 
     @property
     def timescales(self) -> NDArray[np.float64]:
-        """Implied timescales (k,) in frames, -lag / ln(eigenvalue); NaN where the eigenvalue is not positive."""
+        """Implied timescales (k,) in frames, -lag / ln(eigenvalue); NaN where that is not positive."""
         positive = np.where(self.eigenvalues > 0, np.minimum(self.eigenvalues, 1 - 1e-15), np.nan)
         return -self.lag / np.log(positive)
 
