@@ -150,7 +150,9 @@ class OpenMMPotential:
         results = list(self._pool.map(_evaluate, pieces))
         if not results:
             return np.zeros(0), np.zeros(x.shape)
-        return np.concatenate([energy for energy, _ in results]), np.concatenate([force for _, force in results])
+        return np.concatenate([energy for energy, _ in results]), np.concatenate(
+            [force for _, force in results]
+        )
 
 
 _WORTH_A_POOL = 64

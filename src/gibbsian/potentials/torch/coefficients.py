@@ -120,7 +120,11 @@ def torsion_table(parameters: Parameters) -> TorsionTable:
         # psi = phi - pi, so cos psi = -cos phi.
         for n, value in enumerate(chebyshev.poly2cheb(values * (-1.0) ** np.arange(6))):
             add(cosines[row(atoms)], n, float(value))
-    cmap = [[row(eight[:4]), row(eight[4:])] for eight in parameters.cmap.atoms.tolist()] if parameters.cmap else []
+    cmap = (
+        [[row(eight[:4]), row(eight[4:])] for eight in parameters.cmap.atoms.tolist()]
+        if parameters.cmap
+        else []
+    )
     degree = max((n for terms in (*cosines, *sines) for n in terms), default=0)
     even = np.zeros((degree + 1, len(rows)))
     odd = np.zeros((degree if any(sines) else 0, len(rows)))
@@ -129,7 +133,9 @@ def torsion_table(parameters: Parameters) -> TorsionTable:
             even[: n + 1, number] += value * chebyshev.cheb2poly(np.eye(n + 1)[n])
         for n, value in sine.items():
             # sin n phi = sin phi U_{n-1}(cos phi), and U_{n-1} = T_n' / n.
-            odd[:n, number] += value * np.polynomial.polynomial.polyder(chebyshev.cheb2poly(np.eye(n + 1)[n])) / n
+            odd[:n, number] += (
+                value * np.polynomial.polynomial.polyder(chebyshev.cheb2poly(np.eye(n + 1)[n])) / n
+            )
     return TorsionTable(
         np.array(list(rows), dtype=np.int64).reshape(-1, 4),
         even,
@@ -153,7 +159,10 @@ def spline_patches(cmap: Cmap) -> list[Floats]:
         def corners(values: Floats) -> Floats:
             rolled = np.roll(values, -1, 0)
             return np.stack(
-                [np.stack([values, np.roll(values, -1, 1)], -1), np.stack([rolled, np.roll(rolled, -1, 1)], -1)],
+                [
+                    np.stack([values, np.roll(values, -1, 1)], -1),
+                    np.stack([rolled, np.roll(rolled, -1, 1)], -1),
+                ],
                 -2,
             )
 
