@@ -117,16 +117,17 @@ def results() -> dict:
             },
         ],
         "observables": [
+            {"name": "phi ALA2", "value": -1.5312, "error": 0.0123, "unit": "rad"},
             {"name": "radius of gyration", "value": 0.26734, "error": 0.00021, "unit": "nm"},
             {"name": "end-to-end distance", "value": 0.5871, "error": 0.0013, "unit": "nm"},
             {"name": "potential energy", "value": -25.312, "error": 0.043, "unit": "kT"},
         ],
         "distances": [
-            {"name": "E-W1", "n": 2000, "value": 0.142, "floor": 0.121},
-            {"name": "E-W2", "n": 2000, "value": 0.310, "floor": 0.154},
-            {"name": "T-W2", "n": 2000, "value": 0.262, "floor": 0.231},
-            {"name": "Ramachandran JSD", "n": 2000, "value": 0.0081, "floor": 0.0072},
-            {"name": "Ramachandran TV", "n": 2000, "value": 0.391, "floor": 0.069},
+            {"name": "e_w1", "n": 2000, "value": 0.142, "floor": 0.121},
+            {"name": "e_w2", "n": 2000, "value": 0.310, "floor": 0.154},
+            {"name": "t_w2", "n": 2000, "value": 0.262, "floor": 0.231},
+            {"name": "ram_jsd_36x36_bits", "n": 2000, "value": 0.0081, "floor": 0.0072},
+            {"name": "ram_tv_100x100", "n": 2000, "value": 0.391, "floor": 0.069},
         ],
         "verdict": {"reliable": True, "reasons": []},
         "performance": {

@@ -66,6 +66,8 @@ def test_page_has_every_part(page):
         "replica exchange",
         "proposal, as drawn",
         "0.2673 ± 0.0002",
+        "−87.7 ± 0.7",
+        "Energies, W1 / kT",
         "5.7 ×",
         "ln (w / mean w)",
         "held-out frames",

@@ -10,6 +10,7 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.geometry import ramachandran, residue_label
 from gibbsian.report import figures
 from gibbsian.report.figures import Series
+from gibbsian.report.tables import DISTANCES
 
 LOSSES = {"nll": "training", "held_out": "held-out frames"}
 """Keys of the training log that are drawn."""
@@ -98,7 +99,9 @@ def basin_plot(results: Mapping[str, Any]) -> str | None:
 def distance_plot(results: Mapping[str, Any]) -> str | None:
     """Return the figure of the distances that have a floor."""
     rows = [
-        row for row in results.get("distances") or () if row.get("value") is not None and row.get("floor")
+        row | {"name": DISTANCES.get(row["name"], row["name"])}
+        for row in results.get("distances") or ()
+        if row.get("value") is not None and row.get("floor")
     ]
     return figures.distances(rows) if rows else None
 
