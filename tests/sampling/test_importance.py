@@ -1,3 +1,8 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +64,28 @@ def test_interrupted_run_equals_undisturbed(tmp_path):
     assert same(whole, resumed)
     assert resumed.provenance == whole.provenance
     assert same(whole, draw(broad_proposal(), target, 950, chunk=200))
+
+
+def test_killed_process_resumes_bitwise(tmp_path):
+    script = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_importance import broad_proposal, draw, mixture_target
+
+def kill(done, total, /, **figures):
+    if done >= 300:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+draw(broad_proposal(), mixture_target()[1], 500, folder=Path(sys.argv[2]), chunk=100, report=kill)
+"""
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)]
+    ended = subprocess.run(command, check=False, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert len(list(tmp_path.glob("numbers-*.npy"))) == 3
+    _, target = mixture_target()
+    resumed = draw(broad_proposal(), target, 500, folder=tmp_path, chunk=100)
+    assert same(resumed, draw(broad_proposal(), target, 500, chunk=100))
 
 
 def test_finished_chunks_are_not_computed_again(tmp_path):
