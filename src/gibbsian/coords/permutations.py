@@ -12,7 +12,8 @@ def random_relabelling(x: Tensor, groups: Sequence[Symmetry], generator: torch.G
     """Relabel each conformation of `x` (B, n, 3) by an independent random element of every symmetry group.
 
     The atoms themselves are exchanged, not torsions shifted by 120 degrees, which would be approximate because methyl
-    groups are never exactly three-fold.
+    groups are never exactly three-fold. Methyl and ammonium relabellings leave every energy unchanged; the swaps of
+    Arg, Phe and Tyr do so up to Amber's improper torsions, whose atoms are listed in an order that depends on names.
     """
     index = torch.arange(x.shape[1]).repeat(len(x), 1)
     for group in groups:

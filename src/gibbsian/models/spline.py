@@ -54,14 +54,9 @@ class Stack(nn.Module):
 
     def __init__(self, periodic: Tensor, n_context: int, n_couplings: int, config: SplineConfig) -> None:
         super().__init__()
-        layers = []
-        for mask in _masks(periodic, n_couplings, config.mask_seed):
-            for half in (mask, ~mask):
-                layers.append(
-                    SplineCoupling(
-                        periodic, half, n_context, config.bins, config.hidden, config.depth, config.bound
-                    )
-                )
+        sizes = (n_context, config.bins, config.hidden, config.depth, config.bound)
+        masks = _masks(periodic, n_couplings, config.mask_seed)
+        layers = [SplineCoupling(periodic, half, *sizes) for mask in masks for half in (mask, ~mask) if half.any()]
         self.layers = nn.ModuleList(layers)
 
     def forward(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,11 +85,11 @@ def _masks(periodic: Tensor, n_couplings: int, seed: int) -> list[Tensor]:
     masks = []
     for pair in range(n_couplings // 2):
         mask = torch.zeros(len(periodic), dtype=torch.bool)
-        for kind in (periodic, ~periodic):
+        for offset, kind in enumerate((periodic, ~periodic)):
             columns = torch.arange(len(periodic))[kind]
             if pair > 0:
                 columns = columns[torch.randperm(len(columns), generator=generator)]
-            mask[columns[pair % 2 :: 2]] = True
+            mask[columns[(pair + offset) % 2 :: 2]] = True
         masks.append(mask)
     return masks
 

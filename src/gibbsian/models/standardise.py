@@ -110,7 +110,8 @@ def fit_statistics(coordinates: InternalCoordinates, x: Tensor, log_w: Tensor | 
     residual = deviation - design @ regression.T
     covariance = residual.T @ (weights[:, None] * residual)
     jitter = 1e-6 * torch.diag(covariance.diagonal())
-    return Statistics(centre, regression.contiguous(), torch.linalg.cholesky(covariance + jitter))
+    # LAPACK hands back column-major arrays; row-major ones give the same rounding before and after storage.
+    return Statistics(centre, regression.contiguous(), torch.linalg.cholesky(covariance + jitter).contiguous())
 
 
 class Standardise:

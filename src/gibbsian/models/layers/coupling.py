@@ -85,7 +85,8 @@ class SplineCoupling(nn.Module):
         ):
             self.register_buffer(name, value, persistent=False)
         n_in = count_features(len(self._kept_periodic), len(self._kept_real)) + n_context
-        self.conditioner = Conditioner(n_in, len(self._changed) * (3 * bins + 1), hidden, depth)
+        self._alone = n_in == 0
+        self.conditioner = Conditioner(max(n_in, 1), len(self._changed) * (3 * bins + 1), hidden, depth)
 
     def forward(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Data to base: return the new variables and the log-determinant, (B,)."""
@@ -120,6 +121,8 @@ class SplineCoupling(nn.Module):
 
     def _splines(self, v: Tensor, context: Tensor) -> tuple[Knots, Tensor, Tensor]:
         inputs = torch.cat([features(v, self._kept_periodic, self._kept_real), context], -1)
+        if self._alone:
+            inputs = v.new_ones(len(v), 1)
         p = self.conditioner(inputs).unflatten(-1, (len(self._changed), 3 * self.bins + 1))
         k = self.bins
         inner, first, last = p[..., 2 * k : 3 * k - 1], p[..., 3 * k - 1], p[..., 3 * k]
