@@ -104,7 +104,8 @@ def _basin_lines(axis: Axes) -> None:
         axis.plot([-180, 0], [psi, psi], **line)
         axis.plot([126, 180], [psi, psi], **line)
     for x, y, label in ((-13, -105, "α"), (-13, 165, "β"), (113, 165, "L")):
-        axis.text(x, y, label, color=MUTED, fontsize=8, ha="center", va="center")
+        halo = {"facecolor": PAPER, "alpha": 0.7, "edgecolor": "none", "pad": 1.2}
+        axis.text(x, y, label, color=INK, fontsize=8, ha="center", va="center", bbox=halo)
 
 
 def energy_histogram(reweighted: Series, proposal: Array, data: Series | None) -> str:

@@ -74,11 +74,11 @@ def _simulation(simulation: Mapping[str, Any]) -> list[str]:
             f" and a friction of {plain(simulation['friction'])} per ps" if simulation.get("friction") else ""
         )
         sentences.append(
-            "The Langevin-middle integrator was used with a time step of "
-            f"{plain(1000 * simulation['timestep'])} fs{friction}, flexible bonds and a hydrogen mass of 4."
+            "The integrator was Langevin-middle with a time step of "
+            f"{plain(1000 * simulation['timestep'])} fs{friction}, flexible bonds and a hydrogen mass of 4 Da."
         )
     if simulation.get("frames"):
-        sentences.append(f"{grouped(simulation['frames'])} frames were kept.")
+        sentences.append(f"In all, {grouped(simulation['frames'])} frames were kept.")
     return sentences
 
 
@@ -105,8 +105,8 @@ def _sampling(results: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
     if not proposed or not info.get("recipe"):
         return []
     return [
-        f"{grouped(proposed)} samples of the flow were weighted by w = exp(−u)/q (self-normalised importance "
-        "sampling); no weight was clipped unless said above.",
+        f"Then {grouped(proposed)} samples of the flow were weighted by w = exp(−u)/q (self-normalised "
+        "importance sampling); no weight was clipped unless said above.",
         "The effective sample size is (Σw)²/Σw², the tail of the weights is judged by the Pareto k-hat of "
         "PSIS, and log Z is given in the mean-free orthonormal measure in nm.",
     ]

@@ -110,18 +110,19 @@ def performance_rows(performance: Mapping[str, Any], prefix: str = "") -> list[t
     """Return (what, value) of the costs, nested groups with their names in front."""
     rows = []
     for key, value in performance.items():
-        name = f"{prefix}{_words(key)}" if prefix else _words(key).capitalize()
+        words = "time" if key == "seconds" else _words(key)
+        name = f"{prefix}{words}" if prefix else words.capitalize()
         if isinstance(value, Mapping):
             rows.extend(performance_rows(value, f"{name}: "))
         elif value is not None:
-            rows.append((name, _text(prefix + key, value)))
+            rows.append((name, _text("seconds" if prefix == "Time: " else key, value)))
     return rows
 
 
 def _text(key: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
-    if key.lower().startswith("seconds: ") or key.endswith("seconds"):
+    if key.endswith("seconds"):
         return seconds(value)
     return grouped(value) if isinstance(value, int) else plain(value, 3)
 
