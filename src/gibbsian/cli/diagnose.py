@@ -1,0 +1,80 @@
+"""`gibbsian doctor`: what is installed, what works, and whether the engines agree."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from rich.console import Console
+from rich.table import Table
+
+LIBRARIES = ("gibbsian", "torch", "openmm", "pdbfixer", "mdtraj", "pymbar", "numpy", "scipy")
+OPTIONAL = ("h5py",)
+FRAMES = 8
+
+
+def doctor(engines: bool) -> None:
+    """Print versions, devices and engines; with `engines`, compare them on every built-in system.
+
+    Raises
+    ------
+    GibbsianError
+        If an engine disagrees with OpenMM.
+    """
+    out = Console(highlight=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("python", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
+    for name in LIBRARIES + OPTIONAL:
+        table.add_row(name, _version(name))
+    for name, state in _devices():
+        table.add_row(name, state)
+    out.print(table)
+    if engines:
+        _compare(out)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed" + (" (optional)" if name in OPTIONAL else "; reinstall gibbsian")
+
+
+def _devices() -> list[tuple[str, str]]:
+    import openmm
+    import torch
+
+    platforms = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return [
+        ("torch device", f"{cuda}; {torch.get_num_threads()} threads"),
+        ("openmm platforms", ", ".join(platforms)),
+        ("compiled kernels", _kernels()),
+        ("engines", "torch, openmm"),
+    ]
+
+
+def _kernels() -> str:
+    if find_spec("gibbsian._kernels") is None:
+        return "not built (no C++ compiler at installation); the torch engine does all the work"
+    from gibbsian import _kernels
+
+    return f"built; this processor has {_kernels.instruction_set()}"
+
+
+def _compare(out: Console) -> None:
+    from gibbsian.chem.library import built_in, built_in_names
+    from gibbsian.errors import GibbsianError
+    from gibbsian.potentials.compare import compare_engines
+
+    table = Table("system", "atoms", "engine", "energy error (relative)", "force error (of rms)", "")
+    worst = True
+    for name in built_in_names():
+        system = built_in(name)
+        for row in compare_engines(system, FRAMES, seed=0):
+            worst = worst and row.agrees
+            verdict = "ok" if row.agrees else "DISAGREES"
+            table.add_row(name, str(system.n_atoms), row.engine, f"{row.energy:.1e}", f"{row.force:.1e}", verdict)
+    out.print(table)
+    if not worst:
+        raise GibbsianError("doctor: an engine disagrees with OpenMM; please report this table")

@@ -1,0 +1,213 @@
+"""`gibbsian`: from a sequence to a weighted ensemble. Heavy modules are imported by the commands that need them."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gibbsian.errors import GibbsianError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Learned equilibrium sampling of peptides and proteins, with exact weights. "
+    "The same command starts, continues and tops up a run.",
+)
+
+Source = Annotated[
+    str,
+    typer.Argument(metavar="SYSTEM", help="Built-in name, sequence, FASTA, PDB or mmCIF file, or a run.yaml."),
+]
+Folder = Annotated[Path | None, typer.Option("-o", "--output", help="Run folder [default: runs/SYSTEM].")]
+Recipe = Annotated[str | None, typer.Option(help="Recipe.")]
+Temperature = Annotated[float | None, typer.Option(help="Temperature in K.")]
+ForceField = Annotated[str | None, typer.Option(help="Force field.")]
+Solvent = Annotated[str | None, typer.Option(help="Implicit solvent model.")]
+Cutoff = Annotated[float | None, typer.Option(help="Non-bonded cutoff in nm; none if not given.")]
+Termini = Annotated[str | None, typer.Option(help="capped or zwitterionic.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+Samples = Annotated[int | None, typer.Option("--samples", "-n", help="Samples to draw.")]
+UntilEss = Annotated[float | None, typer.Option(help="Draw until this many effective samples.")]
+MaxTime = Annotated[float | None, typer.Option(help="Stop with a checkpoint after this many seconds (exit code 75).")]
+RunPath = Annotated[Path, typer.Argument(metavar="FOLDER", help="Run folder.")]
+
+
+@app.command()
+def run(
+    system: Source,
+    output: Folder = None,
+    recipe: Recipe = None,
+    temperature: Temperature = None,
+    forcefield: ForceField = None,
+    solvent: Solvent = None,
+    cutoff: Cutoff = None,
+    termini: Termini = None,
+    seed: Seed = None,
+    samples: Samples = None,
+    until_ess: UntilEss = None,
+    max_time: MaxTime = None,
+) -> None:
+    """Do everything: simulate, train, sample, reweight, evaluate, report."""
+    from gibbsian.cli import commands
+
+    given = commands.given_settings(system, **_system(temperature, forcefield, solvent, cutoff, termini))
+    given = commands.with_choices(given, recipe=recipe, seed=seed, n=samples, until_ess=until_ess)
+    commands.run_to("report", given, system, output, max_time)
+
+
+@app.command()
+def prepare(
+    system: Source,
+    output: Folder = None,
+    recipe: Recipe = None,
+    temperature: Temperature = None,
+    forcefield: ForceField = None,
+    solvent: Solvent = None,
+    cutoff: Cutoff = None,
+    termini: Termini = None,
+    seed: Seed = None,
+) -> None:
+    """Build the system and its run folder, and stop there."""
+    from gibbsian.cli import commands
+
+    given = commands.given_settings(system, **_system(temperature, forcefield, solvent, cutoff, termini))
+    commands.run_to("prepare", commands.with_choices(given, recipe=recipe, seed=seed), system, output, None)
+
+
+@app.command()
+def simulate(folder: RunPath, max_time: MaxTime = None) -> None:
+    """Make training data by replica exchange."""
+    _continue("simulate", folder, max_time)
+
+
+@app.command(name="import")
+def import_(
+    folder: RunPath,
+    trajectory: Annotated[Path, typer.Argument(help="XTC, DCD, PDB, mdtraj-HDF5, .npy (nm) or an ensemble folder.")],
+    topology: Annotated[Path | None, typer.Option(help="PDB file with the trajectory's atoms and names.")] = None,
+) -> None:
+    """Use your own equilibrium trajectory as training data, in place of `simulate`."""
+    from gibbsian.cli import commands
+
+    commands.import_data(folder, trajectory, topology)
+
+
+@app.command()
+def train(folder: RunPath, max_time: MaxTime = None) -> None:
+    """Train the proposal; makes data first if there are none."""
+    _continue("train", folder, max_time)
+
+
+@app.command()
+def sample(folder: RunPath, samples: Samples = None, until_ess: UntilEss = None, max_time: MaxTime = None) -> None:
+    """Draw and reweight samples; more than before tops up."""
+    _continue("sample", folder, max_time, samples, until_ess)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="Run folder.")] = None,
+    ensemble: Annotated[Path | None, typer.Option(help="Anyone's ensemble: trajectory or folder.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="What to compare it with.")] = None,
+    topology: Annotated[Path | None, typer.Option(help="PDB file for trajectories without atom names.")] = None,
+    temperature: Annotated[float, typer.Option(help="Temperature in K of --ensemble.")] = 300.0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write results.json here.")] = None,
+) -> None:
+    """Score a run, or any ensemble against a reference."""
+    from gibbsian.cli import commands
+
+    if folder is not None and ensemble is None:
+        _continue("evaluate", folder, None)
+    else:
+        commands.evaluate_ensemble(folder, ensemble, reference, topology, temperature, output)
+
+
+@app.command()
+def report(folder: RunPath, max_time: MaxTime = None) -> None:
+    """Write report.html; does whatever is still missing before it."""
+    _continue("report", folder, max_time)
+
+
+@app.command()
+def energy(
+    structure: Annotated[Path, typer.Argument(help="PDB or mmCIF file.")],
+    frames: Annotated[Path | None, typer.Option(help="Trajectory of the same molecule.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, torch or openmm.")] = "auto",
+    forcefield: ForceField = None,
+    solvent: Solvent = None,
+    cutoff: Cutoff = None,
+) -> None:
+    """Print potential energies in kJ/mol, one line per conformation."""
+    from gibbsian.cli import commands
+
+    commands.print_energies(structure, frames, engine, _system(None, forcefield, solvent, cutoff, None))
+
+
+@app.command()
+def check(
+    system: Source,
+    recipe: Recipe = None,
+    temperature: Temperature = None,
+    forcefield: ForceField = None,
+    solvent: Solvent = None,
+    cutoff: Cutoff = None,
+    termini: Termini = None,
+) -> None:
+    """Validate input, estimate cost, and say whether the recipe suits the molecule."""
+    from gibbsian.cli import commands
+
+    given = commands.given_settings(system, **_system(temperature, forcefield, solvent, cutoff, termini))
+    commands.check(commands.with_choices(given, recipe=recipe), system)
+
+
+@app.command()
+def doctor(
+    engines: Annotated[bool, typer.Option("--engines", help="Compare all engines on all built-in systems.")] = False,
+) -> None:
+    """Print versions, devices and which engines work."""
+    from gibbsian.cli import diagnose
+
+    diagnose.doctor(engines)
+
+
+def _continue(
+    stage: str, folder: Path, max_time: float | None, n: int | None = None, until_ess: float | None = None
+) -> None:
+    from gibbsian.cli import commands
+    from gibbsian.workflow.run import settings_of
+
+    given = commands.with_choices(settings_of(folder), n=n, until_ess=until_ess)
+    commands.run_to(stage, given, str(folder / "run.yaml"), folder, max_time)
+
+
+def _system(
+    temperature: float | None,
+    forcefield: str | None,
+    solvent: str | None,
+    cutoff: float | None,
+    termini: str | None,
+) -> dict[str, float | str]:
+    """Return the choices that were made, without the open ones."""
+    choices = {
+        "temperature": temperature,
+        "forcefield": forcefield,
+        "solvent": solvent,
+        "cutoff": cutoff,
+        "termini": termini,
+    }
+    return {name: choice for name, choice in choices.items() if choice is not None}
+
+
+def main() -> None:
+    """Entry point: errors become one line and their exit code."""
+    try:
+        app()
+    except GibbsianError as error:
+        print(f"gibbsian: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except MemoryError:
+        print("gibbsian: out of memory; use fewer samples or a smaller batch", file=sys.stderr)
+        sys.exit(4)

@@ -1,0 +1,96 @@
+"""The functions behind `gibbsian.fit` and `gibbsian.sample`."""
+
+import tempfile
+from pathlib import Path
+
+from gibbsian.chem.system import System
+from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.errors import InputError
+from gibbsian.models.base import Proposal, SamplingProposal
+from gibbsian.potentials import potential
+from gibbsian.progress import Report, silent
+from gibbsian.sampling.importance import sample_snis
+from gibbsian.targets.boltzmann import Boltzmann
+from gibbsian.workflow.fitting import fit_flow
+from gibbsian.workflow.settings import resolve_settings
+
+METHODS = ("snis",)
+
+
+def fit(
+    system: System,
+    data: Ensemble,
+    recipe: str = "spline",
+    folder: Path | str | None = None,
+    seed: int = 0,
+    report: Report = silent,
+) -> Proposal:
+    """Train the proposal of a recipe on weighted data of a system.
+
+    Parameters
+    ----------
+    system, data
+        The molecule and frames of it, as `gibbsian.simulate` returns them.
+    recipe
+        Name of a shipped recipe.
+    folder
+        Where checkpoints go; the same call on the same folder resumes. None keeps nothing.
+    seed
+        Of everything random.
+    report
+        Called after each checkpoint.
+
+    Raises
+    ------
+    InputError
+        For an unknown recipe or unusable data.
+    """
+    settings = resolve_settings({"recipe": recipe, "seed": seed, "system": {"source": system.sequence}}, "fit")
+    target = Boltzmann(potential(system), system.temperature)
+    with tempfile.TemporaryDirectory() as scratch:
+        return fit_flow(data, settings, Path(scratch if folder is None else folder), target, report)
+
+
+def sample(
+    proposal: SamplingProposal,
+    system: System,
+    n: int = 10_000,
+    method: str = "snis",
+    folder: Path | str | None = None,
+    seed: int = 0,
+    report: Report = silent,
+) -> Ensemble:
+    """Draw conformations of a system from a proposal, with weights to its Boltzmann distribution.
+
+    Parameters
+    ----------
+    proposal, system
+        What `gibbsian.fit` returned, and the molecule.
+    n
+        Conformations to draw.
+    method
+        ``snis``: self-normalised importance sampling.
+    folder
+        Where chunks go; the same call resumes, a larger `n` tops up. None keeps nothing.
+    seed
+        Of everything random.
+    report
+        Called after each chunk.
+
+    Raises
+    ------
+    InputError
+        For an unknown method or a proposal without a density.
+    """
+    if method not in METHODS:
+        raise InputError(f"sample: method: got {method!r}; the methods are {', '.join(METHODS)}")
+    return sample_snis(
+        proposal,
+        Boltzmann(potential(system), system.temperature),
+        n,
+        topology=system.topology,
+        temperature=system.temperature,
+        folder=None if folder is None else Path(folder),
+        seed=seed,
+        report=report,
+    )

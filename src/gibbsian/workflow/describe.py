@@ -1,0 +1,51 @@
+"""What a run was and what it cost, for the report."""
+
+from importlib.metadata import version
+from typing import Any
+
+from gibbsian.workflow.run import Run
+
+LIBRARIES = ("gibbsian", "torch", "openmm", "pdbfixer", "mdtraj", "pymbar", "numpy", "scipy")
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """Return the `info` of `gibbsian.report.page.write_report`."""
+    settings = run.settings
+    stages = run.folder.record()["stages"]
+    simulated = stages["simulate"]
+    return {
+        "system": {
+            **run.system.key,
+            "n_atoms": run.system.n_atoms,
+            "changes": list(run.system.changes),
+        },
+        "recipe": settings.recipe,
+        "seed": settings.seed,
+        "command": f"gibbsian run {settings.system.source} --seed {settings.seed}",
+        "simulation": None if simulated.get("imported") else _simulation(run, simulated),
+        "training": {
+            "parameters": stages["train"]["parameters"],
+            "stages": [{"name": stage.name, "steps": stage.steps} for stage in settings.stages],
+        },
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def _simulation(run: Run, simulated: dict[str, Any]) -> dict[str, Any]:
+    settings = run.settings.data.resolved(run.system)
+    return {
+        "temperatures": list(settings.temperatures or ()),
+        "ladders": settings.ladders,
+        "frames": simulated["frames"],
+        "timestep": settings.timestep,
+        "friction": settings.friction,
+        **simulated["statistics"],
+    }
+
+
+def performance(run: Run) -> dict[str, Any]:
+    """Seconds of each stage over all attempts, and energy calls."""
+    record = run.folder.record()
+    stages = record["stages"]
+    calls = {name: stages[name]["energy_calls"] for name in ("train", "sample") if name in stages}
+    return {"seconds": record.get("seconds", {}), "energy_calls": calls}

@@ -1,0 +1,104 @@
+"""What a run will cost, from a short trial on this machine, and whether its recipe makes sense."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from gibbsian.chem.system import System
+from gibbsian.models.spline import SplineFlow
+from gibbsian.potentials import potential
+from gibbsian.potentials.base import Potential
+from gibbsian.workflow.settings import RunSettings
+from gibbsian.workflow.system import build_system
+
+SENSIBLE_RESIDUES = 10
+"""Beyond about this size importance weights of a whole-molecule flow degenerate (published results, own trials)."""
+TRIAL_FRAMES = 256
+FIRST_NOISE = 0.002
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Rows of (what, value) and one sentence of advice."""
+
+    rows: tuple[tuple[str, str], ...]
+    advice: str
+
+
+def estimate(settings: RunSettings) -> Estimate:
+    """Time a few energy evaluations and training steps and multiply.
+
+    Raises
+    ------
+    InputError
+        If the system cannot be built.
+    """
+    system = build_system(settings.system)
+    data = settings.data.resolved(system)
+    walkers = data.ladders * len(data.temperatures or ())
+    steps = data.start_steps + data.equilibration + data.steps
+    frames = walkers * data.steps // data.save_every
+    simulate = walkers * steps / _rate(potential(system, dtype=torch.float32), system, walkers)
+    train = sum(stage.steps * _step_seconds(system, settings, stage.batch) for stage in settings.stages)
+    sample = settings.sampling.n / _rate(potential(system), system, TRIAL_FRAMES)
+    rows = (
+        ("system", f"{system.sequence}, {system.n_atoms} atoms, {system.forcefield} + {system.solvent}"),
+        ("temperatures", f"{len(data.temperatures or ())}, {data.ladders} ladders, {walkers} walkers"),
+        (
+            "data",
+            f"{walkers * steps * data.timestep / 1000:.1f} ns, {frames} frames, {_megabytes(system, frames)}",
+        ),
+        ("simulate", _duration(simulate)),
+        ("train", f"{_duration(train)} at most"),
+        ("sample", f"{_duration(sample)} of energies for {settings.sampling.n} samples"),
+    )
+    return Estimate(rows, _advice(system))
+
+
+def _advice(system: System) -> str:
+    residues = sum(name not in ("ACE", "NME", "NH2") for name in system.topology.residue_names)
+    if residues <= SENSIBLE_RESIDUES:
+        return f"The recipe suits {residues} residue{'s' if residues > 1 else ''}."
+    return (
+        f"The recipe does not suit {residues} residues: beyond about {SENSIBLE_RESIDUES} the weights of such a flow "
+        "degenerate, and the verdict will say so. `gibbsian simulate` alone still gives a replica-exchange ensemble."
+    )
+
+
+def _rate(engine: Potential, system: System, batch: int) -> float:
+    """Conformations per second."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (min(batch, TRIAL_FRAMES), system.n_atoms, 3)
+    x = torch.from_numpy(system.positions) + FIRST_NOISE * torch.randn(shape, generator=generator)
+    x = x.float()
+    engine.energy_and_force(x)
+    begin, calls = time.perf_counter(), 0
+    while time.perf_counter() - begin < 0.5:
+        engine.energy_and_force(x)
+        calls += len(x)
+    return calls / (time.perf_counter() - begin)
+
+
+def _step_seconds(system: System, settings: RunSettings, batch: int) -> float:
+    """Seconds of one training step."""
+    generator = torch.Generator().manual_seed(0)
+    noise = FIRST_NOISE * torch.randn((batch, system.n_atoms, 3), generator=generator)
+    x = torch.from_numpy(system.positions) + noise
+    flow = SplineFlow.from_data(system.topology, x, config=settings.model)
+    flow.log_prob(x).mean().backward()
+    begin = time.perf_counter()
+    for _ in range(3):
+        flow.log_prob(x).mean().backward()
+    return (time.perf_counter() - begin) / 3
+
+
+def _megabytes(system: System, frames: int) -> str:
+    return f"{frames * system.n_atoms * 12 / 1e6:.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds > 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,34 @@
+"""From data to a trained flow, by the settings of a run."""
+
+from pathlib import Path
+
+import torch
+
+from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.models.spline import SplineFlow
+from gibbsian.progress import Report, silent
+from gibbsian.targets.base import Target
+from gibbsian.training.data import split
+from gibbsian.training.loop import train
+from gibbsian.workflow.settings import RunSettings
+
+
+def fit_flow(
+    data: Ensemble, settings: RunSettings, folder: Path, target: Target | None, report: Report = silent
+) -> SplineFlow:
+    """Make a flow with the statistics of the training part of `data` and train it, resuming from `folder`.
+
+    Raises
+    ------
+    InputError
+        If the data are too few, or a stage needs a target that is missing.
+    """
+    training, _ = split(data, settings.training.held_out, settings.training.seed)
+    flow = SplineFlow.from_data(
+        data.topology,
+        torch.from_numpy(training.positions),
+        torch.from_numpy(training.log_w),
+        settings.model,
+        settings.seed,
+    )
+    return train(flow, data, settings.stages, settings.training, folder, report, target)

@@ -1,0 +1,147 @@
+"""Settings of a run: read, merged with a recipe, checked, and written back resolved."""
+
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gibbsian.dynamics.exchange import ExchangeSettings
+from gibbsian.errors import InputError
+from gibbsian.files import write_text
+from gibbsian.models.spline import SplineConfig
+from gibbsian.training.stages import Stage, TrainSettings, default_stages
+
+
+class Settings(BaseModel):
+    """Base: a misspelt key is an error, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SystemSettings(Settings):
+    """What to simulate; None means the default of a built-in system, or of the package.
+
+    `source` is a built-in name, a sequence, or a FASTA, PDB or mmCIF file.
+    """
+
+    source: str
+    forcefield: str | None = None
+    solvent: str | None = None
+    cutoff: float | None = None
+    temperature: float | None = None
+    termini: str | None = None
+
+
+class SamplingSettings(Settings):
+    """How many samples to draw; with `until_ess`, go on until that many effective ones, but at most to `n_max`."""
+
+    n: int = 50_000
+    until_ess: float | None = None
+    n_max: int = 1_000_000
+
+
+class RunSettings(Settings):
+    """Everything that decides a run's results.
+
+    `seed` is the seed of each part that is not given its own.
+    """
+
+    system: SystemSettings
+    recipe: str = "spline"
+    seed: int = 0
+    data: ExchangeSettings = ExchangeSettings()
+    model: SplineConfig = SplineConfig()
+    stages: tuple[Stage, ...] = tuple(default_stages())
+    training: TrainSettings = TrainSettings()
+    sampling: SamplingSettings = SamplingSettings()
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the shipped recipes."""
+    folder = resources.files("gibbsian.recipes")
+    return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def resolve_settings(given: dict[str, Any], where: str = "run.yaml") -> RunSettings:
+    """Fill what is not given from the recipe and check everything.
+
+    Raises
+    ------
+    InputError
+        With one line for the first thing that is wrong, and a suggestion for a misspelt key.
+    """
+    name = given.get("recipe", "spline")
+    if name not in recipe_names():
+        raise InputError(f"{where}: recipe: got {name!r}; the recipes are {', '.join(recipe_names())}")
+    recipe = yaml.safe_load((resources.files("gibbsian.recipes") / f"{name}.yaml").read_text()) or {}
+    seed = given.get("seed", recipe.get("seed", 0))
+    seeds = {"data": {"seed": seed}, "training": {"seed": seed}}
+    try:
+        return RunSettings.model_validate(merge(merge(recipe, seeds), given))
+    except ValidationError as error:
+        raise InputError(f"{where}: {_explain(error)}") from error
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a YAML file into a dictionary without checking its keys.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty or no YAML mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot read ({error.strerror}); give an existing file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: got {type(content).__name__}, not settings; see `gibbsian run --help`")
+    return content
+
+
+def write_settings(path: Path, settings: RunSettings) -> None:
+    """Write the resolved settings as YAML."""
+    write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Merge two nested dictionaries; `over` wins, lists are replaced as a whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        names = _names_at(RunSettings, first["loc"][:-1])
+        close = get_close_matches(str(first["loc"][-1]), names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(names)}"
+        return f"{where}: unknown key; {hint}"
+    if first["type"] == "missing":
+        return f"{where}: missing; it has no default"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')} (got {first['input']!r})"
+
+
+def _names_at(kind: Any, path: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields that a nested model or dataclass has at `path`."""
+    if get_origin(kind) in (Union, UnionType, tuple, list):
+        inner = [part for part in get_args(kind) if part not in (type(None), Ellipsis)]
+        kind = inner[0]
+    if path and isinstance(path[0], int):
+        return _names_at(kind, path[1:])
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        members: dict[str, Any] = {name: field.annotation for name, field in kind.model_fields.items()}
+    else:
+        members = {field.name: field.type for field in fields(kind)} if is_dataclass(kind) else {}
+    return _names_at(members[str(path[0])], path[1:]) if path else list(members)

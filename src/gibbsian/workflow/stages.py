@@ -1,0 +1,128 @@
+"""What a run does, stage by stage; each resumes from the run folder and writes to it."""
+
+import json
+from typing import Any
+
+import torch
+
+from gibbsian import __version__
+from gibbsian.chem.convert import write_pdb
+from gibbsian.dynamics.collect import load_simulation
+from gibbsian.dynamics.simulate import simulate
+from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.ensemble.export import export
+from gibbsian.evaluate.results import evaluate
+from gibbsian.files import read_json, write_json, write_text
+from gibbsian.models.spline import SplineFlow
+from gibbsian.potentials import potential
+from gibbsian.progress import Report
+from gibbsian.report.citations import citations
+from gibbsian.report.page import write_report
+from gibbsian.sampling.forward import forward_ess
+from gibbsian.sampling.importance import sample_snis
+from gibbsian.targets.boltzmann import Boltzmann
+from gibbsian.training.data import split
+from gibbsian.workflow.describe import describe, performance
+from gibbsian.workflow.fitting import fit_flow
+from gibbsian.workflow.run import Run, Stage
+
+FLOW = "flow.safetensors"
+FORWARD_FRAMES = 5_000
+
+
+def target_of(run: Run) -> Boltzmann:
+    """Boltzmann distribution of the run's system, in double precision."""
+    return Boltzmann(potential(run.system), run.system.temperature)
+
+
+def load_data(run: Run) -> Ensemble:
+    """Return the training data, simulated or imported."""
+    if run.folder.record()["stages"]["simulate"].get("imported"):
+        return Ensemble.load(run.folder.data)
+    return load_simulation(run.folder.data, run.system)
+
+
+def _prepare(run: Run, report: Report) -> dict[str, Any]:
+    write_pdb(run.folder.system / "topology.pdb", run.system.topology, run.system.positions)
+    write_text(run.folder.system / "system.xml", run.system.to_xml())
+    return {"versions": {"gibbsian": __version__, "torch": torch.__version__}}
+
+
+def _simulate(run: Run, report: Report) -> dict[str, Any]:
+    data = simulate(run.system, run.settings.data, run.folder.data, report=report)
+    return {"frames": len(data), "statistics": data.provenance["statistics"]}
+
+
+def _train(run: Run, report: Report) -> dict[str, Any]:
+    target = target_of(run)
+    flow = fit_flow(load_data(run), run.settings, run.folder.model, target, report)
+    flow.save(run.folder.model / FLOW)
+    return {"energy_calls": target.calls, "parameters": sum(p.numel() for p in flow.parameters())}
+
+
+def _sample(run: Run, report: Report) -> dict[str, Any]:
+    settings = run.settings.sampling
+    flow = SplineFlow.load(run.folder.model / FLOW)
+    ensemble = sample_snis(
+        flow,
+        target_of(run),
+        settings.n,
+        topology=run.system.topology,
+        temperature=run.system.temperature,
+        folder=run.folder.samples / "chunks",
+        seed=run.settings.seed,
+        until_ess=settings.until_ess,
+        n_max=settings.n_max if settings.until_ess is not None else None,
+        report=report,
+    )
+    ensemble.save(run.folder.samples)
+    export(ensemble, run.folder.samples)
+    return {"energy_calls": ensemble.provenance["energy_calls"]}
+
+
+def _evaluate(run: Run, report: Report) -> dict[str, Any]:
+    ensemble, data = Ensemble.load(run.folder.samples), load_data(run)
+    flow = SplineFlow.load(run.folder.model / FLOW)
+    _, held_out = split(data, run.settings.training.held_out, run.settings.training.seed)
+    every = max(1, len(held_out) // FORWARD_FRAMES)
+    results = evaluate(
+        ensemble,
+        data=data,
+        forward=forward_ess(flow, target_of(run), held_out.take(slice(None, None, every))),
+        system=run.system.sequence,
+        recipe=run.settings.recipe,
+        seed=run.settings.seed,
+        performance=performance(run),
+    )
+    write_json(run.folder.results, results)
+    return {}
+
+
+def _report(run: Run, report: Report) -> dict[str, Any]:
+    lines = (run.folder.model / "log.jsonl").read_text().splitlines()
+    info = describe(run)
+    write_report(
+        run.folder.report,
+        read_json(run.folder.results),
+        Ensemble.load(run.folder.samples),
+        load_data(run),
+        [json.loads(line) for line in lines],
+        info,
+    )
+    write_text(run.folder.path / "cite.bib", citations(info))
+    return {}
+
+
+_DATA = ("data",)
+_MODEL = (*_DATA, "model", "stages", "training")
+_SAMPLES = (*_MODEL, "sampling")
+
+STAGES = (
+    Stage("prepare", (), "system/topology.pdb", _prepare),
+    Stage("simulate", _DATA, "data/manifest.json", _simulate),
+    Stage("train", _MODEL, f"model/{FLOW}", _train),
+    Stage("sample", _SAMPLES, "samples/manifest.json", _sample),
+    Stage("evaluate", _SAMPLES, "results.json", _evaluate),
+    Stage("report", _SAMPLES, "report.html", _report),
+)
+"""In order. What a stage depends on includes what the stages before it depend on."""

@@ -1,0 +1,44 @@
+"""The system of a run, built from what the user named."""
+
+import shutil
+from pathlib import Path
+
+from gibbsian.chem.library import resolve
+from gibbsian.chem.system import System
+from gibbsian.errors import InputError
+from gibbsian.workflow.settings import SystemSettings
+
+
+def build_system(settings: SystemSettings, kept: Path | None = None) -> System:
+    """Build the system; where `keep_source` has left a copy of the source file in `kept`, from that.
+
+    Raises
+    ------
+    InputError
+        If the source is not a molecule that the package can treat.
+    """
+    copy = _copy_of(settings, kept) if kept is not None else None
+    source = str(copy) if copy is not None and copy.exists() else settings.source
+    return resolve(source, **settings.model_dump(exclude={"source"}))
+
+
+def keep_source(settings: SystemSettings, folder: Path) -> None:
+    """Copy a structure or FASTA file to `folder`, once, so that the run can go on without the original.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
+    """
+    copy = _copy_of(settings, folder)
+    try:
+        folder.mkdir(exist_ok=True)
+        if copy is not None and not copy.exists() and Path(settings.source).is_file():
+            shutil.copyfile(settings.source, copy)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write ({error.strerror}); choose another folder with -o") from error
+
+
+def _copy_of(settings: SystemSettings, folder: Path) -> Path | None:
+    suffix = Path(settings.source).suffix
+    return folder / f"source{suffix}" if suffix else None
