@@ -31,9 +31,7 @@ def topology() -> Topology:
         residue_index=np.array([row[2] for row in ATOMS], dtype=np.int64),
         residue_names=("ACE", "ALA", "NME"),
         residue_ids=("1", "2", "3"),
-        bonds=np.array(
-            sorted(tuple(sorted((i, row[3]))) for i, row in enumerate(ATOMS) if row[3] is not None)
-        ),
+        bonds=np.array(sorted(tuple(sorted((i, row[3]))) for i, row in enumerate(ATOMS) if row[3] is not None)),
     )
 
 
@@ -178,7 +176,8 @@ def info() -> dict:
             "frames": 24000,
             "timestep": 0.002,
             "friction": 1.0,
+            "resets": 0,
         },
-        "training": {"parameters": 812345, "stages": ["maximum likelihood"]},
+        "training": {"parameters": 812345, "stages": [{"name": "nll", "steps": 1000}]},
         "versions": {"gibbsian": "0.1.0", "torch": "2.13.0", "openmm": "8.6.1"},
     }

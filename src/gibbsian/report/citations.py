@@ -59,9 +59,7 @@ def _entries() -> dict[str, str]:
 
 
 def _readable(entry: str) -> dict[str, str]:
-    fields = {
-        name: _plain(value) for name, value in re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", entry, re.MULTILINE)
-    }
+    fields = {name: _plain(value) for name, value in re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", entry, re.MULTILINE)}
     names = [name.split(",")[0] for name in fields["author"].split(" and ")]
     several = len(names) > 2 or names[-1] == "others"
     authors = f"{names[0]} et al." if several else " and ".join(names)

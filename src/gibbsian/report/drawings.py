@@ -34,7 +34,7 @@ def drawable(ensemble: Ensemble) -> Samples:
     return Samples(kept, bool(np.isfinite(kept.log_w).any()))
 
 
-def ramachandran_plots(samples: Samples, data: Ensemble | None) -> tuple[list[tuple[str, str]], int]:
+def ramachandran_plots(samples: Samples, data: Ensemble | None, data_name: str) -> tuple[list[tuple[str, str]], int]:
     """Return (residue, SVG) for each residue with phi and psi, and how many residues were left out."""
     ensemble = samples.ensemble
     residues, angles = ramachandran(ensemble.topology, ensemble.positions)
@@ -45,7 +45,7 @@ def ramachandran_plots(samples: Samples, data: Ensemble | None) -> tuple[list[tu
         equal = np.ones(len(phi))
         panels = [("proposal, as drawn", phi, psi, equal)]
         if data is not None and data_angles is not None:
-            panels.insert(0, ("replica exchange", *data_angles[:, place].T, data.weights))
+            panels.insert(0, (data_name, *data_angles[:, place].T, data.weights))
         if samples.weighted:
             panels.insert(0, ("reweighted", phi, psi, ensemble.weights))
         label = residue_label(ensemble.topology, residue)
@@ -53,7 +53,7 @@ def ramachandran_plots(samples: Samples, data: Ensemble | None) -> tuple[list[tu
     return plots, max(len(residues) - MOST_RESIDUES, 0)
 
 
-def energy_plot(samples: Samples, data: Ensemble | None) -> tuple[str, float] | None:
+def energy_plot(samples: Samples, data: Ensemble | None, data_name: str) -> tuple[str, float] | None:
     """Return the histogram and the fraction of proposals beyond its axis; None without energies."""
     u = samples.ensemble.u
     if u is None or not samples.weighted:
@@ -66,7 +66,7 @@ def energy_plot(samples: Samples, data: Ensemble | None) -> tuple[str, float] | 
         other = (data.u[known], data.weights[known])
     _, high = figures.energy_range(reweighted, u, other)
     beyond = float(np.mean(~(u <= high)))
-    return figures.energy_histogram(reweighted, np.where(np.isfinite(u), u, np.inf), other), beyond
+    return figures.energy_histogram(reweighted, np.where(np.isfinite(u), u, np.inf), other, data_name), beyond
 
 
 def weight_plots(samples: Samples) -> list[str]:
@@ -90,9 +90,7 @@ def training_plot(log: Sequence[Mapping[str, Any]]) -> str | None:
 
 def basin_plot(results: Mapping[str, Any]) -> str | None:
     """Return the figure of the basins that have a value."""
-    rows = [
-        row for row in results.get("basins") or () if (row.get("free_energy") or {}).get("value") is not None
-    ]
+    rows = [row for row in results.get("basins") or () if (row.get("free_energy") or {}).get("value") is not None]
     return figures.basin_free_energies(rows) if rows else None
 
 

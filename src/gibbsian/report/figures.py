@@ -108,17 +108,15 @@ def _basin_lines(axis: Axes) -> None:
         axis.text(x, y, label, color=INK, fontsize=8, ha="center", va="center", bbox=halo)
 
 
-def energy_histogram(reweighted: Series, proposal: Array, data: Series | None) -> str:
+def energy_histogram(reweighted: Series, proposal: Array, data: Series | None, data_name: str) -> str:
     """Densities of the reduced energy (kT): proposal as drawn, reweighted, and simulation data."""
     low, high = energy_range(reweighted, proposal, data)
     edges = np.linspace(low, high, 71)
     with style():
         figure, (axis,) = new_figure(6.6, 3.0)
-        shown = [
-            ("proposal, as drawn", (proposal, np.full(len(proposal), 1 / len(proposal))), PROPOSAL, "-", 0.0)
-        ]
+        shown = [("proposal, as drawn", (proposal, np.full(len(proposal), 1 / len(proposal))), PROPOSAL, "-", 0.0)]
         if data is not None:
-            shown.append(("replica exchange", data, DATA, "-", 0.22))
+            shown.append((data_name, data, DATA, "-", 0.22))
         shown.append(("reweighted", reweighted, REWEIGHTED, "-", 0.0))
         for label, (values, weights), colour, dashes, shade in shown:
             density = np.histogram(values, edges, weights=weights)[0] / np.diff(edges)
@@ -128,9 +126,7 @@ def energy_histogram(reweighted: Series, proposal: Array, data: Series | None) -
         axis.set(xlabel="reduced potential energy u / kT", ylabel="probability density", xlim=(low, high))
         axis.set_ylim(bottom=0)
         axis.legend(loc="upper right")
-        return to_svg(
-            figure, "energy", "Histogram of the potential energy: proposal, reweighted samples and data"
-        )
+        return to_svg(figure, "energy", "Histogram of the potential energy: proposal, reweighted samples and data")
 
 
 def energy_range(reweighted: Series, proposal: Array, data: Series | None) -> tuple[float, float]:
@@ -143,9 +139,7 @@ def energy_range(reweighted: Series, proposal: Array, data: Series | None) -> tu
     return low - 0.08 * width, min(max(high + 0.08 * width, bulk), high + 1.2 * width)
 
 
-def _quantiles(
-    values: Array, weights: Array, lower: float = 0.001, upper: float = 0.999
-) -> tuple[float, float]:
+def _quantiles(values: Array, weights: Array, lower: float = 0.001, upper: float = 0.999) -> tuple[float, float]:
     order = np.argsort(values)
     cumulative = np.cumsum(weights[order]) / np.sum(weights)
     positions = np.clip(np.searchsorted(cumulative, [lower, upper]), 0, len(values) - 1)
@@ -164,9 +158,7 @@ def basin_free_energies(rows: Sequence[Mapping[str, Any]]) -> str:
     with style():
         figure, (axis,) = new_figure(6.6, 0.95 + 0.36 * len(rows))
         for place, row in enumerate(rows):
-            _point(
-                axis, row["free_energy"], place - 0.13, REWEIGHTED, "o", "reweighted" if place == 0 else None
-            )
+            _point(axis, row["free_energy"], place - 0.13, REWEIGHTED, "o", "reweighted" if place == 0 else None)
             reference = row.get("reference")
             if reference and reference.get("value") is not None:
                 _point(axis, reference, place + 0.13, DATA, "s", "reference" if place == 0 else None)
@@ -181,9 +173,7 @@ def basin_free_energies(rows: Sequence[Mapping[str, Any]]) -> str:
         return to_svg(figure, "basins", "Free energies of the basins with error bars, beside the reference")
 
 
-def _point(
-    axis: Axes, estimate: Mapping[str, Any], place: float, colour: str, marker: str, label: str | None
-) -> None:
+def _point(axis: Axes, estimate: Mapping[str, Any], place: float, colour: str, marker: str, label: str | None) -> None:
     error = estimate.get("error")
     axis.errorbar(
         estimate["value"], place, xerr=error if error else None, color=colour, marker=marker,
@@ -226,9 +216,7 @@ def largest_weights(log_w: Array) -> str:
             fontsize=8,
             va="top",
         )
-        axis.set(
-            xscale="log", yscale="log", xlabel="number of largest weights", ylabel="share of the total weight"
-        )
+        axis.set(xscale="log", yscale="log", xlabel="number of largest weights", ylabel="share of the total weight")
         return to_svg(figure, "largest weights", "Share of the total weight that the largest weights carry")
 
 
@@ -266,9 +254,7 @@ def training_curves(log: Sequence[Mapping[str, Any]], step: str, curves: Mapping
         for (label, key), colour in zip(curves.items(), colours, strict=False):
             points = [(e[step], e[key]) for e in log if e.get(key) is not None and e.get(step) is not None]
             steps, values = np.array(points, dtype=float).reshape(-1, 2).T
-            axis.plot(
-                steps, values, color=colour, label=label, marker="." if len(values) < 40 else None, lw=1.4
-            )
+            axis.plot(steps, values, color=colour, label=label, marker="." if len(values) < 40 else None, lw=1.4)
             # The fall of the first steps would press everything after it into one line.
             shown.extend(values[np.isfinite(values) & (steps >= 0.1 * last)].tolist())
         _mark_stages(axis, log, step)
@@ -353,9 +339,7 @@ def sticks(models: NDArray[np.float64], bonds: NDArray[np.int64], elements: Sequ
                 )  # fmt: skip
         axis.set_aspect("equal")
         axis.axis("off")
-        return to_svg(
-            figure, "sticks", f"{len(models)} conformations drawn by weight and superposed, heavy atoms only"
-        )
+        return to_svg(figure, "sticks", f"{len(models)} conformations drawn by weight and superposed, heavy atoms only")
 
 
 def _log_spaced(n: int, first: int = 1, points: int = 160) -> NDArray[np.int64]:

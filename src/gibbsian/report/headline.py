@@ -72,14 +72,10 @@ def _cautions(results: Mapping[str, Any]) -> tuple[str, ...]:
     found = []
     count = (results.get("ess") or {}).get("count") or 0.0
     if count < 3 * MIN_EFFECTIVE:
-        found.append(
-            f"Only {plain(count, 3)} effective samples: error bars are wide and themselves uncertain."
-        )
+        found.append(f"Only {plain(count, 3)} effective samples: error bars are wide and themselves uncertain.")
     k_hat = _finite(results.get("k_hat"))
     if k_hat is not None and k_hat >= 0.5:
-        found.append(
-            f"k-hat is {k_hat:.2f}: the weights have no finite variance, so errors shrink slower than 1/√n."
-        )
+        found.append(f"k-hat is {k_hat:.2f}: the weights have no finite variance, so errors shrink slower than 1/√n.")
     if (results.get("samples") or {}).get("clipped"):
         found.append("Weights were clipped, which biases every average by an unknown amount.")
     off = [row["name"] for row in results.get("basins") or () if _disagrees(row)]
@@ -105,13 +101,9 @@ def _advice(results: Mapping[str, Any]) -> tuple[str, ...]:
     k_hat = _finite(results.get("k_hat"))
     heavy = k_hat is None or k_hat >= k_hat_limit(n)
     if forward.get("fraction") is not None and forward["fraction"] < FORWARD_SHARE * fraction:
-        advice.append(
-            "Train without stages that follow the energy alone (w_kl under training: stages in run.yaml)."
-        )
+        advice.append("Train without stages that follow the energy alone (w_kl under stages in run.yaml).")
     if heavy or fraction < 0.01:
-        advice.append(
-            "Start a run with more data: raise steps under data in a copy of run.yaml and give a new -o."
-        )
+        advice.append("Start a run with more data: raise steps under data in a copy of run.yaml and give a new -o.")
     if not heavy and count < 3 * MIN_EFFECTIVE:
         advice.append("Draw more: gibbsian sample FOLDER --until-ess 500 tops up this run.")
     if any(_disagrees(row) for row in results.get("basins") or ()):

@@ -34,7 +34,7 @@ def methods(results: Mapping[str, Any], info: Mapping[str, Any]) -> str:
     """
     sentences = [
         *_system(info.get("system") or {}),
-        *_simulation(info.get("simulation") or {}),
+        *(_simulation(info["simulation"]) if info.get("simulation") else _imported(info)),
         *_model(info.get("recipe"), info.get("training") or {}),
         *_sampling(results, info),
     ]
@@ -70,9 +70,7 @@ def _simulation(simulation: Mapping[str, Any]) -> list[str]:
         text += f", {plain(simulation['aggregate_ns'], 3)} ns in all"
     sentences = [text + "."]
     if simulation.get("timestep"):
-        friction = (
-            f" and a friction of {plain(simulation['friction'])} per ps" if simulation.get("friction") else ""
-        )
+        friction = f" and a friction of {plain(simulation['friction'])} per ps" if simulation.get("friction") else ""
         sentences.append(
             "The integrator was Langevin-middle with a time step of "
             f"{plain(1000 * simulation['timestep'])} fs{friction}, flexible bonds and a hydrogen mass of 4 Da."
@@ -80,6 +78,10 @@ def _simulation(simulation: Mapping[str, Any]) -> list[str]:
     if simulation.get("frames"):
         sentences.append(f"In all, {grouped(simulation['frames'])} frames were kept.")
     return sentences
+
+
+def _imported(info: Mapping[str, Any]) -> list[str]:
+    return ["Training data were given by the user."] if info.get("training") else []
 
 
 def _model(recipe: str | None, training: Mapping[str, Any]) -> list[str]:
@@ -92,12 +94,20 @@ def _model(recipe: str | None, training: Mapping[str, Any]) -> list[str]:
         "are circular for proper torsions."
     ]
     if training.get("stages"):
-        stages = ", then ".join(str(stage) for stage in training["stages"])
+        stages = ", then ".join(_stage(stage) for stage in training["stages"])
         sentences.append(
-            f"It was trained by {stages} with AdamW, a cosine learning-rate schedule, an exponential moving "
+            f"It was trained by {stages}, with AdamW, a cosine learning-rate schedule, an exponential moving "
             "average of the weights and early stopping on held-out frames."
         )
     return sentences
+
+
+_STAGES = {"nll": "maximum likelihood", "refit": "refitting to its own reweighted samples"}
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    name = _STAGES.get(str(stage["name"]), str(stage["name"]))
+    return f"{name} (up to {grouped(stage['steps'])} steps)"
 
 
 def _sampling(results: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:

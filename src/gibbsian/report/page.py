@@ -7,8 +7,8 @@ from typing import Any
 
 import jinja2
 
+from gibbsian.chem.convert import pdb_string
 from gibbsian.chem.topology import Topology
-from gibbsian.chem.write import pdb_string
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.files import write_text
 from gibbsian.report import drawings, figures
@@ -60,7 +60,8 @@ def write_report(
         ``command``.
         ``simulation``: ``temperatures`` (K), ``acceptance`` (one per pair of neighbours), ``round_trips``,
         ``ladders``, ``aggregate_ns``, ``frames``, ``timestep`` (ps), ``friction`` (1/ps); further numbers are
-        shown as they are. ``training``: ``parameters``, ``stages``. ``versions``: name to version.
+        shown as they are. ``training``: ``parameters``, ``stages`` (``name``, ``steps``).
+        ``versions``: name to version.
 
     Raises
     ------
@@ -79,8 +80,9 @@ def render(
 ) -> str:
     """Return the page as text; equal arguments give equal text. Arguments as in `write_report`."""
     samples = drawings.drawable(ensemble)
-    plots, left_out = drawings.ramachandran_plots(samples, data)
-    energy = drawings.energy_plot(samples, data)
+    data_name = "replica exchange" if info.get("simulation") else "given data"
+    plots, left_out = drawings.ramachandran_plots(samples, data, data_name)
+    energy = drawings.energy_plot(samples, data, data_name)
     simulation = info.get("simulation") or {}
     context = {
         "headline": headline(results),

@@ -43,9 +43,7 @@ def plain(value: float | None, digits: int = 4) -> str:
 
 def grouped(value: float) -> str:
     """Return a whole number, from five digits on in groups of three divided by thin spaces."""
-    return (
-        _signed(value, 0) if abs(value) < 10_000 else f"{value:,.0f}".replace(",", "\u202f").replace("-", "−")
-    )
+    return _signed(value, 0) if abs(value) < 10_000 else f"{value:,.0f}".replace(",", "\u202f").replace("-", "−")
 
 
 def percent(fraction: float | None) -> str:

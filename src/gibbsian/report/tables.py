@@ -85,7 +85,11 @@ _SIMULATION = {
     "ladders": "Independent ladders",
     "aggregate_ns": "Aggregate length / ns",
     "frames": "Frames kept",
+    "frames_per_walker": "Frames per walker",
+    "walkers": "Walkers",
     "round_trips": "Round trips",
+    "statistical_inefficiency_ps": "Statistical inefficiency of the energy / ps",
+    "resets": "Walkers set back after blowing up",
     "timestep": "Time step / ps",
     "friction": "Friction / ps⁻¹",
 }

@@ -30,9 +30,7 @@ def backbone_atoms(topology: Topology) -> NDArray[np.int64]:
     return np.array(found if len(found) >= 3 else range(topology.n_atoms), dtype=np.int64)
 
 
-def superpose(
-    positions: NDArray[np.float64], atoms: NDArray[np.int64], rounds: int = 2
-) -> NDArray[np.float64]:
+def superpose(positions: NDArray[np.float64], atoms: NDArray[np.int64], rounds: int = 2) -> NDArray[np.float64]:
     """Move each conformation onto the mean one by the rotation that is best for `atoms` (Kabsch).
 
     Parameters
