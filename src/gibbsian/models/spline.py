@@ -107,9 +107,7 @@ class SplineFlow(nn.Module):
         Sizes.
     """
 
-    def __init__(
-        self, topology: Topology, statistics: Statistics, config: SplineConfig = SplineConfig()
-    ) -> None:
+    def __init__(self, topology: Topology, statistics: Statistics, config: SplineConfig = SplineConfig()) -> None:
         super().__init__()
         self.topology, self.config = topology, config
         self.n_atoms = topology.n_atoms

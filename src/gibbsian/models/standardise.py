@@ -90,9 +90,7 @@ def fit_statistics(coordinates: InternalCoordinates, x: Tensor, log_w: Tensor | 
     layout = Layout(coordinates)
     y, _ = coordinates.forward(x.double())
     proper, real = layout.split(y)
-    weights = (
-        torch.full((len(x),), 1.0 / len(x)).double() if log_w is None else torch.softmax(log_w.double(), 0)
-    )
+    weights = torch.full((len(x),), 1.0 / len(x)).double() if log_w is None else torch.softmax(log_w.double(), 0)
     effective = 1.0 / float(weights.square().sum())
     if effective < 2 * layout.n_real:
         raise InputError(
@@ -124,9 +122,7 @@ class Standardise:
     def __init__(self, coordinates: InternalCoordinates, statistics: Statistics) -> None:
         self.coordinates, self.statistics = coordinates, statistics
         self.layout = Layout(coordinates)
-        log_scale = statistics.cholesky.diagonal().log().sum() + len(self.layout.proper) * math.log(
-            2.0 * math.pi
-        )
+        log_scale = statistics.cholesky.diagonal().log().sum() + len(self.layout.proper) * math.log(2.0 * math.pi)
         self._constant = -float(log_scale) - mean_free_constant(coordinates.n_atoms)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gibbsian.models.layers.splines import Knots, make_knots, rational_quadratic, rational_quadratic_inverse
+from gibbsian.models.layers.splines import make_knots, rational_quadratic, rational_quadratic_inverse
 
 HARMONICS = 2
 
@@ -119,15 +119,15 @@ class SplineCoupling(nn.Module):
     def _from_unit(self, u: Tensor) -> Tensor:
         return u * (2.0 * self.bound) - self.bound
 
-    def _splines(self, v: Tensor, context: Tensor) -> tuple[Knots, Tensor, Tensor]:
+    def _splines(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Knots (B, changed, 3, K+1), shift and log scale (B, changed)."""
         inputs = torch.cat([features(v, self._kept_periodic, self._kept_real), context], -1)
         if self._alone:
             inputs = v.new_ones(len(v), 1)
         p = self.conditioner(inputs).unflatten(-1, (len(self._changed), 3 * self.bins + 1))
-        k = self.bins
-        inner, first, last = p[..., 2 * k : 3 * k - 1], p[..., 3 * k - 1], p[..., 3 * k]
+        sizes, inner, first, shift = p.split([2 * self.bins, self.bins - 1, 1, 1], -1)
         # Circle: one learned slope shared by both ends, and a shift. Line: end slopes 1, a scale and a shift.
-        end = torch.where(self._circular, first, 0.0)[..., None]
-        log_scale = torch.where(self._circular, 0.0, torch.tanh(first))
-        slopes = torch.cat([end, inner, end], -1)
-        return make_knots(p[..., :k], p[..., k : 2 * k], slopes), last, log_scale
+        circular = self._circular[:, None]
+        end = torch.where(circular, first, 0.0)
+        log_scale = torch.where(circular, 0.0, torch.tanh(first))
+        return make_knots(torch.cat([sizes, end, inner, end], -1)), shift.squeeze(-1), log_scale.squeeze(-1)
