@@ -107,9 +107,7 @@ class OpenMMPotential:
     def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy (B,) in kJ/mol, float64, and force (B, n_atoms, 3) in kJ/mol/nm, without a graph."""
         if x.ndim != 3 or tuple(x.shape[1:]) != (self.n_atoms, 3):
-            raise InputError(
-                f"coordinates: got shape {tuple(x.shape)}, expected (batch, {self.n_atoms}, 3) in nm"
-            )
+            raise InputError(f"coordinates: got shape {tuple(x.shape)}, expected (batch, {self.n_atoms}, 3) in nm")
         self.calls += len(x)
         frames = x.detach().to("cpu", torch.float64).numpy()
         energy, force = self._evaluate(frames)
@@ -150,9 +148,7 @@ class OpenMMPotential:
         results = list(self._pool.map(_evaluate, pieces))
         if not results:
             return np.zeros(0), np.zeros(x.shape)
-        return np.concatenate([energy for energy, _ in results]), np.concatenate(
-            [force for _, force in results]
-        )
+        return np.concatenate([energy for energy, _ in results]), np.concatenate([force for _, force in results])
 
 
 _WORTH_A_POOL = 64

@@ -1,7 +1,6 @@
-"""Bonds, angles and torsions: energies and analytic forces on (3, n_atoms, B) coordinates.
+"""Bonds, angles and torsions: energies and analytic forces of one workspace's coordinates.
 
-Coordinates run over components, then atoms, then conformations, so that every operation works on long contiguous
-rows. Forces are accumulated in place; NaN stays within its own conformation.
+Forces are accumulated in place; NaN stays within its own conformation.
 """
 
 from typing import Protocol
@@ -13,29 +12,21 @@ from gibbsian.potentials.torch.workspace import Workspace
 
 
 class Term(Protocol):
-    """One block of terms: adds its energies (B,), float64, and forces (3, n_atoms, B)."""
+    """One block of terms."""
 
-    def add(self, x: Tensor, energy: Tensor, force: Tensor, work: Workspace) -> None: ...
-
-
-def gather(x: Tensor, index: Tensor, work: Workspace, name: str) -> Tensor:
-    """Select rows of (3, n_atoms, B), one component at a time to stay within the cache and below torch's threading."""
-    out = work(name, 3, len(index), x.shape[2])
-    for component in range(3):
-        torch.index_select(x[component], 0, index, out=out[component])
-    return out
+    def add(self, work: Workspace, energy: Tensor) -> None:
+        """Add energies at `work.x` to (B,) float64 `energy`, and forces to `work.force`."""
+        ...
 
 
-def scatter(force: Tensor, index: Tensor, values: Tensor) -> None:
-    """Add rows of (3, n, B) to the atoms they belong to."""
-    for component in range(3):
-        force[component].index_add_(0, index, values[component])
+class _Plan:
+    """Scratch of one block of n terms on m atoms each: the atoms' places, difference vectors and scalars."""
 
-
-def dot(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-    """Scalar products of (3, n, B) vectors."""
-    torch.mul(a[0], b[0], out=out)
-    return out.addcmul_(a[1], b[1]).addcmul_(a[2], b[2])
+    def __init__(self, work: Workspace, n: int, m: int, n_vectors: int, n_scalars: int):
+        self.ends = work.vectors("ends", m * n)
+        self.atoms = [self.ends.all[:, k * n : (k + 1) * n] for k in range(m)]
+        self.vectors = [work.vectors(f"vector{k}", n) for k in range(n_vectors)]
+        self.scalars = [work.scalars(f"scalar{k}", n) for k in range(n_scalars)]
 
 
 class Bonds:
@@ -46,19 +37,20 @@ class Bonds:
         self.index = atoms.T.reshape(-1).contiguous()
         self.length, self.k = values.T.unsqueeze(2).contiguous().unbind(0)
 
-    def add(self, x: Tensor, energy: Tensor, force: Tensor, work: Workspace) -> None:
+    def add(self, work: Workspace, energy: Tensor) -> None:
         """Add energies and forces."""
-        n, batch = self.n, x.shape[2]
-        ends = gather(x, self.index, work, "ends")
-        d = torch.sub(ends[:, :n], ends[:, n:], out=work("vector0", 3, n, batch))
-        r = dot(d, d, work("scalar0", n, batch)).sqrt_()
-        stretch = torch.sub(r, self.length, out=work("scalar1", n, batch))
-        slope = torch.mul(stretch, self.k, out=work("scalar2", n, batch))
-        energy.add_(torch.mul(stretch, slope, out=stretch).sum(0, dtype=torch.float64), alpha=0.5)
+        plan = work.plan(self, lambda work: _Plan(work, self.n, 2, 1, 3))
+        (i, j), (d,), (r, stretch, slope) = plan.atoms, plan.vectors, plan.scalars
+        work.x.gather(self.index, plan.ends)
+        torch.sub(i, j, out=d.all)
+        d.dot(d, r).sqrt_()
+        torch.sub(r, self.length, out=stretch)
+        torch.mul(stretch, self.k, out=slope)
+        energy.add_(stretch.mul_(slope).sum(0, dtype=torch.float64), alpha=0.5)
         slope.div_(r.clamp_(min=_tiny(r)))
-        torch.mul(d, slope, out=ends[:, n:])
-        torch.neg(ends[:, n:], out=ends[:, :n])
-        scatter(force, self.index, ends)
+        torch.mul(d.all, slope, out=j)
+        torch.neg(j, out=i)
+        work.force.scatter(self.index, plan.ends)
 
 
 class Angles:
@@ -69,97 +61,102 @@ class Angles:
         self.index = atoms.T.reshape(-1).contiguous()
         self.theta, self.k = values.T.unsqueeze(2).contiguous().unbind(0)
 
-    def add(self, x: Tensor, energy: Tensor, force: Tensor, work: Workspace) -> None:
+    def add(self, work: Workspace, energy: Tensor) -> None:
         """Add energies and forces."""
-        n, batch = self.n, x.shape[2]
-        ends = gather(x, self.index, work, "ends")
-        u = torch.sub(ends[:, :n], ends[:, n : 2 * n], out=work("vector0", 3, n, batch))
-        v = torch.sub(ends[:, 2 * n :], ends[:, n : 2 * n], out=work("vector1", 3, n, batch))
-        normal = torch.linalg.cross(u, v, dim=0, out=work("vector2", 3, n, batch))
-        sine = dot(normal, normal, work("scalar0", n, batch)).sqrt_()
-        cosine = dot(u, v, work("scalar1", n, batch))
-        bend = torch.atan2(sine, cosine, out=work("scalar2", n, batch)).sub_(self.theta)
-        slope = torch.mul(bend, self.k, out=work("scalar3", n, batch))
-        energy.add_(torch.mul(bend, slope, out=bend).sum(0, dtype=torch.float64), alpha=0.5)
-        # d theta/d u = (u x n)/(|u|^2 |n|) and d theta/d v = (n x v)/(|v|^2 |n|); |n| = 0 has no direction to push in.
+        plan = work.plan(self, lambda work: _Plan(work, self.n, 3, 4, 4))
+        first, middle, last = plan.atoms
+        u, v, normal, turned = plan.vectors
+        sine, cosine, bend, slope = plan.scalars
+        work.x.gather(self.index, plan.ends)
+        torch.sub(first, middle, out=u.all)
+        torch.sub(last, middle, out=v.all)
+        torch.linalg.cross(u.all, v.all, dim=0, out=normal.all)
+        normal.dot(normal, sine).sqrt_()
+        u.dot(v, cosine)
+        torch.atan2(sine, cosine, out=bend).sub_(self.theta)
+        torch.mul(bend, self.k, out=slope)
+        energy.add_(bend.mul_(slope).sum(0, dtype=torch.float64), alpha=0.5)
+        # d theta/d u = u x n/(|u|^2 |n|) and d theta/d v = n x v/(|v|^2 |n|); |n| = 0 has no direction to push in.
         slope.div_(sine.clamp_(min=_tiny(sine)))
-        first, last = ends[:, :n], ends[:, 2 * n :]
-        for arm, out, sign in ((u, first, -1.0), (v, last, 1.0)):
-            length2 = dot(arm, arm, bend).clamp_(min=_tiny(bend))
-            factor = torch.div(slope, length2, out=length2).mul_(-sign)
-            turned = torch.linalg.cross(normal, arm, dim=0, out=work("vector3", 3, n, batch))
-            torch.mul(turned, factor, out=out)
-        torch.add(first, last, out=ends[:, n : 2 * n]).neg_()
-        scatter(force, self.index, ends)
+        for arm, out in ((u, first), (v, last)):
+            arm.dot(arm, bend).clamp_(min=_tiny(bend))
+            torch.div(slope, bend, out=bend)
+            torch.linalg.cross(normal.all, arm.all, dim=0, out=turned.all)
+            torch.mul(turned.all, bend, out=out)
+        last.neg_()
+        torch.add(first, last, out=middle).neg_()
+        work.force.scatter(self.index, plan.ends)
 
 
 class Torsions:
     """P(cos phi) + sin phi Q(cos phi) and correction maps over pairs of torsions.
 
-    Formulas of Blondel and Karplus, J. Comput. Chem. 17, 1132 (1996), without singularity for planar torsions. The
-    normals are clamped, so that collinear atoms give finite forces.
+    Formulas of Blondel and Karplus, J. Comput. Chem. 17, 1132 (1996), without singularity for planar torsions.
+    The normals are clamped, so that collinear atoms give finite forces.
     """
 
     def __init__(self, atoms: Tensor, even: Tensor, odd: Tensor, maps: "Maps | None" = None):
         self.n = len(atoms)
         self.index = atoms.T.reshape(-1).contiguous()
-        self.even = even.unsqueeze(2).contiguous()
-        self.odd = odd.unsqueeze(2).contiguous()
+        self.even = even.flip(0).unsqueeze(2).contiguous().unbind(0)
+        self.odd = odd.flip(0).unsqueeze(2).contiguous().unbind(0)
         self.maps = maps
 
-    def add(self, x: Tensor, energy: Tensor, force: Tensor, work: Workspace) -> None:
+    def add(self, work: Workspace, energy: Tensor) -> None:
         """Add energies and forces."""
-        n, batch = self.n, x.shape[2]
-        ends = gather(x, self.index, work, "ends")
-        i, j, k, l = (ends[:, m * n : (m + 1) * n] for m in range(4))  # noqa: E741
-        f = torch.sub(i, j, out=work("vector0", 3, n, batch))
-        g = torch.sub(j, k, out=work("vector1", 3, n, batch))
-        h = torch.sub(l, k, out=work("vector2", 3, n, batch))
-        a = torch.linalg.cross(f, g, dim=0, out=work("vector3", 3, n, batch))
-        b = torch.linalg.cross(h, g, dim=0, out=work("vector4", 3, n, batch))
-        a2 = dot(a, a, work("scalar0", n, batch)).clamp_(min=_tiny(f) ** 2)
-        b2 = dot(b, b, work("scalar1", n, batch)).clamp_(min=_tiny(f) ** 2)
-        g1 = dot(g, g, work("scalar2", n, batch)).clamp_(min=_tiny(f) ** 2).sqrt_()
-        inverse = torch.mul(a2, b2, out=work("scalar3", n, batch)).rsqrt_()
-        cosine = dot(a, b, work("scalar4", n, batch)).mul_(inverse)
-        sine = dot(f, b, work("scalar5", n, batch)).mul_(inverse).mul_(g1).neg_()
-        slope = self._slope(cosine, sine, energy, work)
+        plan = work.plan(self, lambda work: _Plan(work, self.n, 4, 5, 10))
+        i, j, k, l = plan.atoms  # noqa: E741
+        f, g, h, a, b = plan.vectors
+        a2, b2, g1, inverse, cosine, sine, *rest = plan.scalars
+        work.x.gather(self.index, plan.ends)
+        torch.sub(i, j, out=f.all)
+        torch.sub(j, k, out=g.all)
+        torch.sub(l, k, out=h.all)
+        torch.linalg.cross(f.all, g.all, dim=0, out=a.all)
+        torch.linalg.cross(h.all, g.all, dim=0, out=b.all)
+        tiny = _tiny(a2) ** 2
+        a.dot(a, a2).clamp_(min=tiny)
+        b.dot(b, b2).clamp_(min=tiny)
+        g.dot(g, g1).clamp_(min=tiny).sqrt_()
+        torch.mul(a2, b2, out=inverse).rsqrt_()
+        a.dot(b, cosine).mul_(inverse)
+        f.dot(b, sine).mul_(inverse).mul_(g1).neg_()
+        slope = self._slope(cosine, sine, energy, rest)
         # dE/df = -|g|/a^2 a dE/dphi, dE/dh = |g|/b^2 b dE/dphi, and g gets what keeps the torque zero.
-        ai = torch.div(slope, a2, out=a2)
-        bi = torch.div(slope, b2, out=b2)
-        fg, hg = dot(f, g, inverse).div_(g1), dot(h, g, cosine).div_(g1)
-        torch.mul(a, fg.mul_(ai), out=f)
-        torch.mul(b, hg.mul_(bi), out=h)
-        middle = f.sub_(h)
-        torch.mul(a, ai.mul_(g1), out=i)
-        torch.mul(b, bi.mul_(g1), out=l).neg_()
+        ai, bi = torch.div(slope, a2, out=a2), torch.div(slope, b2, out=b2)
+        fg, hg = f.dot(g, inverse).div_(g1), h.dot(g, cosine).div_(g1)
+        torch.mul(a.all, fg.mul_(ai), out=f.all)
+        torch.mul(b.all, hg.mul_(bi), out=h.all)
+        middle = f.all.sub_(h.all)
+        torch.mul(a.all, ai.mul_(g1), out=i)
+        torch.mul(b.all, bi.mul_(g1), out=l).neg_()
         torch.add(i, middle, out=j).neg_()
         torch.sub(middle, l, out=k)
-        scatter(force, self.index, ends)
+        work.force.scatter(self.index, plan.ends)
 
-    def _slope(self, cosine: Tensor, sine: Tensor, energy: Tensor, work: Workspace) -> Tensor:
+    def _slope(self, cosine: Tensor, sine: Tensor, energy: Tensor, rest: list[Tensor]) -> Tensor:
         """Add the energies; return dE/dphi."""
-        value, derivative = _horner(self.even, cosine, work, "even")
-        slope = derivative.mul_(sine).neg_()
-        if len(self.odd):
-            odd, odd_derivative = _horner(self.odd, cosine, work, "odd")
+        value, slope = _horner(self.even, cosine, rest[0], rest[1])
+        slope.mul_(sine).neg_()
+        if self.odd:
+            odd, odd_slope = _horner(self.odd, cosine, rest[2], rest[3])
             value.addcmul_(sine, odd)
             slope.addcmul_(cosine, odd)
-            slope.addcmul_(odd_derivative.mul_(sine), sine, value=-1.0)
+            slope.addcmul_(odd_slope.mul_(sine), sine, value=-1.0)
         energy.add_(value.sum(0, dtype=torch.float64))
         if self.maps is not None:
             self.maps.add(torch.atan2(sine, cosine), energy, slope)
         return slope
 
 
-def _horner(coefficients: Tensor, c: Tensor, work: Workspace, name: str) -> tuple[Tensor, Tensor]:
-    """Value and derivative of polynomials, (degree + 1, n, 1) coefficients at (n, B)."""
-    value = work(f"{name} value", *c.shape).copy_(coefficients[-1])
-    derivative = work(f"{name} derivative", *c.shape).zero_()
-    for coefficient in reversed(coefficients[:-1]):
-        derivative.mul_(c).add_(value)
+def _horner(coefficients: tuple[Tensor, ...], c: Tensor, value: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and derivative at (n, B) of polynomials whose (n, 1) coefficients come highest first."""
+    value.copy_(coefficients[0].expand_as(c))
+    slope.zero_()
+    for number, coefficient in enumerate(coefficients[1:]):
+        slope.copy_(value) if number == 0 else slope.mul_(c).add_(value)
         value.mul_(c).add_(coefficient)
-    return value, derivative
+    return value, slope
 
 
 class Maps:

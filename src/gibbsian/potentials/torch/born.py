@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from gibbsian.chem.born import Born
-from gibbsian.potentials.torch.workspace import Workspace
 
 ACE_PROBE = 0.14
 """Probe radius of the surface term, nm."""
@@ -30,18 +29,17 @@ class BornAtoms:
         self.solvent = column(charge2 / born.solvent_dielectric)
         self.surface = column(born.surface * (radius + ACE_PROBE) ** 2 * radius**6) if born.surface else None
 
-    def radii(self, sums: Tensor, work: Workspace) -> tuple[Tensor, Tensor]:
+    def radii(self, sums: Tensor) -> tuple[Tensor, Tensor]:
         """Born radii (n_atoms, B) and their derivative by the sums."""
         if self.tanh is None:
-            radii = torch.sub(self.inverse_offset_radius, sums, out=work("radii", *sums.shape)).reciprocal_()
-            return radii, torch.mul(radii, radii, out=work("radii slope", *sums.shape))
+            radii = (self.inverse_offset_radius - sums).reciprocal_()
+            return radii, radii * radii
         alpha, beta, gamma = self.tanh
-        psi = torch.mul(sums, self.offset_radius, out=work("psi", *sums.shape))
+        psi = sums * self.offset_radius
         t = (((gamma * psi).sub_(beta)).mul_(psi).add_(alpha)).mul_(psi).tanh_()
         slope = ((3 * gamma * psi).sub_(2 * beta)).mul_(psi).add_(alpha).mul_(self.chain)
         slope.mul_(1 - t * t)
-        radii = work("radii", *sums.shape)
-        torch.sub(self.inverse_offset_radius, t.mul_(self.inverse_radius), out=radii).reciprocal_()
+        radii = (self.inverse_offset_radius - t.mul_(self.inverse_radius)).reciprocal_()
         return radii, slope.mul_(radii).mul_(radii)
 
     def close(self, radii: Tensor, by_log: Tensor, energy: Tensor) -> Tensor:
@@ -78,67 +76,70 @@ class BornPairs:
         self.cutoff = born.cutoff
         self.sides = tuple(Screening(born, p, q, dtype, device) for p, q in ((i, j), (j, i)))
 
-    def sums(self, r2: Tensor, inverse: Tensor, slopes: Tensor, sums: Tensor, work: Workspace) -> None:
+    def sums(
+        self, r: Tensor, inverse: Tensor, slopes: tuple[Tensor, Tensor], sums: Tensor, scratch: list[Tensor]
+    ) -> None:
         """Add the screening integrals to the atoms' `sums`; write their derivatives by r to `slopes`."""
-        r = torch.mul(r2, inverse, out=work("r", *r2.shape))
         nearest = float(r.amin())
         outside = None if self.cutoff is None else r > self.cutoff
         for index, side, slope in zip((self.i, self.j), self.sides, slopes, strict=True):
-            integral = side.integral(r, inverse, nearest, slope, work)
+            integral = side.integral(r, inverse, nearest, slope, scratch)
             if outside is not None:
                 integral.masked_fill_(outside, 0.0)
                 slope.masked_fill_(outside, 0.0)
             sums.index_add_(0, index, integral)
 
     def energy(
-        self, r2: Tensor, radii: Tensor, push: Tensor, by_log: Tensor, energy: Tensor, work: Workspace
+        self, r2: Tensor, radii: Tensor, push: Tensor, by_log: Tensor, energy: Tensor, scratch: list[Tensor]
     ) -> None:
         """Add energies, force over distance at fixed radii, and dE/dln(radius) of the atoms."""
-        shape = r2.shape
-        b2 = torch.index_select(radii, 0, self.i, out=work("scratch0", *shape))
-        b2.mul_(torch.index_select(radii, 0, self.j, out=work("scratch1", *shape)))
-        overlap = torch.div(r2, b2, out=work("scratch1", *shape)).mul_(-0.25).exp_()
-        inverse = torch.addcmul(r2, b2, overlap, out=work("scratch2", *shape)).rsqrt_()
-        value, slope = self._screened(inverse, work)
-        # b2 + r^2/4 = d(f^2)/d ln(b2) / overlap
-        outside = None if self.cutoff is None else r2 > self.cutoff**2
-        if outside is not None:
+        b2, overlap, inverse, value, slope = scratch
+        torch.index_select(radii, 0, self.i, out=b2)
+        b2.mul_(torch.index_select(radii, 0, self.j, out=overlap))
+        torch.div(r2, b2, out=overlap).mul_(-0.25).exp_()
+        torch.addcmul(r2, b2, overlap, out=inverse).rsqrt_()
+        self._screened(inverse, value, slope)
+        if self.cutoff is not None:
+            outside = r2 > self.cutoff**2
             value.masked_fill_(outside, 0.0)
             slope.masked_fill_(outside, 0.0)
         energy.add_(value.sum(0, dtype=torch.float64))
         push.add_(slope)
-        overlap.mul_(slope)
-        push.sub_(overlap, alpha=0.25)
+        push.sub_(overlap.mul_(slope), alpha=0.25)
+        # d(f^2)/dln(b2) = overlap (b2 + r^2/4)
         b2.add_(r2, alpha=0.25).mul_(overlap).mul_(-0.5)
         by_log.index_add_(0, self.i, b2)
         by_log.index_add_(0, self.j, b2)
 
-    def _screened(self, inverse: Tensor, work: Workspace) -> tuple[Tensor, Tensor]:
+    def _screened(self, inverse: Tensor, value: Tensor, slope: Tensor) -> None:
         """Energy as a function of the effective distance f, given 1/f, and -(dE/df)/f."""
-        shape = inverse.shape
-        value, slope = work("scratch3", *shape), work("scratch4", *shape)
-        if self.kappa:
-            f = inverse.reciprocal()
-            salt = torch.exp(-self.kappa * f).mul_(self.solvent)
-            strength = self.solute - salt
-            torch.mul(strength, inverse, out=value)
-            torch.mul(value, inverse, out=slope)
-            shifted = inverse - (1 / self.cutoff if self.cutoff else 0.0)
-            slope.addcmul_(salt, shifted, value=-self.kappa).mul_(inverse)
+        if not self.kappa:
+            torch.mul(inverse, self.difference, out=value)
+            torch.mul(value, inverse, out=slope).mul_(inverse)
             if self.cutoff is not None:
-                torch.mul(strength, shifted, out=value)
-            return value, slope
-        torch.mul(inverse, self.difference, out=value)
-        torch.mul(value, inverse, out=slope).mul_(inverse)
-        if self.cutoff is not None:
-            value.sub_(self.difference / self.cutoff)
-        return value, slope
+                value.sub_(self.difference / self.cutoff)
+            return
+        salt = torch.exp(-self.kappa / inverse).mul_(self.solvent)
+        strength = self.solute - salt
+        shifted = inverse - (1 / self.cutoff if self.cutoff else 0.0)
+        torch.mul(strength, inverse, out=slope).mul_(inverse)
+        slope.addcmul_(salt, shifted, value=-self.kappa).mul_(inverse)
+        torch.mul(strength, shifted, out=value)
 
-    def chain(self, by_sum: Tensor, slopes: Tensor, inverse: Tensor, push: Tensor, work: Workspace) -> None:
-        """Add the force through the Born radii, given dE/d(sum) of the atoms, over distance."""
-        first = torch.index_select(by_sum, 0, self.i, out=work("scratch0", *push.shape)).mul_(slopes[0])
-        second = torch.index_select(by_sum, 0, self.j, out=work("scratch1", *push.shape))
-        push.addcmul_(first.addcmul_(second, slopes[1]), inverse, value=-1.0)
+    def chain(
+        self,
+        by_sum: Tensor,
+        slopes: tuple[Tensor, Tensor],
+        inverse: Tensor,
+        push: Tensor,
+        scratch: list[Tensor],
+    ) -> None:
+        """Add the force through the Born radii, over distance, given dE/d(sum) of the atoms."""
+        first, second = scratch[:2]
+        torch.index_select(by_sum, 0, self.i, out=first)
+        torch.index_select(by_sum, 0, self.j, out=second)
+        first.mul_(slopes[0]).addcmul_(second, slopes[1])
+        push.addcmul_(first, inverse, value=-1.0)
 
 
 class Screening:
@@ -161,27 +162,27 @@ class Screening:
             self.neck_distance = column(born.neck.distance[p, q])
             self.neck_height = column(born.neck.scale * born.neck.height[p, q])
 
-    def integral(self, r: Tensor, inverse: Tensor, nearest: float, slope: Tensor, work: Workspace) -> Tensor:
+    def integral(self, r: Tensor, inverse: Tensor, nearest: float, slope: Tensor, scratch: list[Tensor]) -> Tensor:
         """Integral (n, B), in scratch memory; its derivative by r goes to `slope`.
 
         With L = max(or, |r - s|), U = r + s: (1/L - 1/U + (r - s^2/r)(1/U^2 - 1/L^2)/4 + ln(L/U)/(2 r))/2. Its
         derivatives by L and U cancel those of the limits, but for an engulfed atom (r + or < s), where +1/L^2 is left
         unless the term 1/or - 1/L is added.
         """
-        shape = r.shape
-        upper = torch.add(r, self.scaled, out=work("scratch0", *shape))
-        lower = torch.sub(r, self.scaled, out=work("scratch1", *shape)).abs_()
+        upper, lower, log, product, ratio = scratch
+        torch.add(r, self.scaled, out=upper)
+        torch.sub(r, self.scaled, out=lower).abs_()
         torch.maximum(lower, self.radius, out=lower)
         outside = upper < self.radius if self.negative else None
         # Out of reach U < or; raised to or it equals L, and the integral vanishes without a mask.
         torch.maximum(upper, self.radius, out=upper)
-        log = torch.div(lower, upper, out=work("scratch2", *shape)).log_().mul_(inverse)
+        torch.div(lower, upper, out=log).log_().mul_(inverse)
         lower.reciprocal_()
         upper.reciprocal_()
-        product = torch.add(lower, upper, out=work("scratch3", *shape))
+        torch.add(lower, upper, out=product)
         difference = torch.sub(lower, upper, out=upper)
         product.mul_(difference)
-        ratio = torch.mul(inverse, self.scaled2, out=work("scratch4", *shape))
+        torch.mul(inverse, self.scaled2, out=ratio)
         torch.mul(ratio, inverse, out=slope).add_(1.0).mul_(product).mul_(-0.125)
         slope.addcmul_(log, inverse, value=-0.25)
         product.mul_(torch.sub(r, ratio, out=ratio))

@@ -55,9 +55,7 @@ def pair_table(nonbonded: Nonbonded | None, n_atoms: int) -> PairTable:
     epsilon[special] = nonbonded.exception_epsilon
     for row in (excluded, special):
         cutoff[row], field[row], shift[row] = np.inf, 0.0, 0.0
-    return PairTable(
-        i, j, COULOMB * charge, 4 * epsilon * sigma**12, 4 * epsilon * sigma**6, cutoff, field, shift
-    )
+    return PairTable(i, j, COULOMB * charge, 4 * epsilon * sigma**12, 4 * epsilon * sigma**6, cutoff, field, shift)
 
 
 def _pair_number(pairs: Integers, n_atoms: int) -> Integers:
@@ -114,17 +112,11 @@ def torsion_table(parameters: Parameters) -> TorsionTable:
             # Files round pi to a dozen digits: such a sine is no phase.
             if abs(np.sin(phase)) > 1e-10:
                 add(sines[number], int(n), k * np.sin(phase))
-    for atoms, values in zip(
-        parameters.rb_torsions.atoms.tolist(), parameters.rb_torsions.values, strict=True
-    ):
+    for atoms, values in zip(parameters.rb_torsions.atoms.tolist(), parameters.rb_torsions.values, strict=True):
         # psi = phi - pi, so cos psi = -cos phi.
         for n, value in enumerate(chebyshev.poly2cheb(values * (-1.0) ** np.arange(6))):
             add(cosines[row(atoms)], n, float(value))
-    cmap = (
-        [[row(eight[:4]), row(eight[4:])] for eight in parameters.cmap.atoms.tolist()]
-        if parameters.cmap
-        else []
-    )
+    cmap = [[row(eight[:4]), row(eight[4:])] for eight in parameters.cmap.atoms.tolist()] if parameters.cmap else []
     degree = max((n for terms in (*cosines, *sines) for n in terms), default=0)
     even = np.zeros((degree + 1, len(rows)))
     odd = np.zeros((degree if any(sines) else 0, len(rows)))
@@ -133,9 +125,7 @@ def torsion_table(parameters: Parameters) -> TorsionTable:
             even[: n + 1, number] += value * chebyshev.cheb2poly(np.eye(n + 1)[n])
         for n, value in sine.items():
             # sin n phi = sin phi U_{n-1}(cos phi), and U_{n-1} = T_n' / n.
-            odd[:n, number] += (
-                value * np.polynomial.polynomial.polyder(chebyshev.cheb2poly(np.eye(n + 1)[n])) / n
-            )
+            odd[:n, number] += value * np.polynomial.polynomial.polyder(chebyshev.cheb2poly(np.eye(n + 1)[n])) / n
     return TorsionTable(
         np.array(list(rows), dtype=np.int64).reshape(-1, 4),
         even,

@@ -73,7 +73,7 @@ class TorchPotential:
             chunk = min(widest, max(64, block // max(n_pairs, 1)) // 8 * 8, 1024 if cpu else 1 << 20)
         self.chunk = chunk
         self._terms = _terms(parameters, max(block // chunk, 16), dtype, self.device)
-        self._spaces: queue.SimpleQueue[Workspace] = queue.SimpleQueue()
+        self._spaces: dict[int, queue.SimpleQueue[Workspace]] = {}
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def energy(self, x: Tensor) -> Tensor:
@@ -109,21 +109,30 @@ class TorchPotential:
 
     def _evaluate(self, x: Tensor, energy: Tensor, force: Tensor) -> None:
         """Write energies and forces of one chunk."""
+        spaces = self._spaces_of(len(x))
         try:
-            space = self._spaces.get_nowait()
+            work = spaces.get_nowait()
         except queue.Empty:
-            space = Workspace(self.dtype, self.device)
-        shape = (3, self.n_atoms, len(x))
-        inner = space("x", *shape).copy_(x.permute(2, 1, 0))
-        total = space("force", *shape).zero_()
+            work = Workspace(self.n_atoms, len(x), self.dtype, self.device)
+        work.x.all.copy_(x.permute(2, 1, 0))
+        total = work.force.all.zero_()
         for term in self._terms:
-            term.add(inner, energy, total, space)
-        bad = ~torch.isfinite(energy)
-        if self.device.type != "cpu" or bool(bad.any()) or not bool(torch.isfinite(total.sum())):
-            energy.masked_fill_(bad, torch.inf)
-            total.nan_to_num_(0.0, 0.0, 0.0).masked_fill_(bad, 0.0)
+            term.add(work, energy)
+        finite = torch.isfinite(energy + total.sum((0, 1)))
+        if self.device.type != "cpu" or not bool(finite.all()):
+            energy.masked_fill_(energy.isnan(), torch.inf)
+            total.masked_fill_(~finite, 0.0)
         force.copy_(total.permute(2, 1, 0))
-        self._spaces.put(space)
+        spaces.put(work)
+
+    def _spaces_of(self, batch: int) -> "queue.SimpleQueue[Workspace]":
+        """Idle workspaces of a batch size; the full chunk and the last few remainders are kept."""
+        spaces = self._spaces.get(batch)
+        if spaces is None:
+            spaces = self._spaces[batch] = queue.SimpleQueue()
+            for size in [size for size in self._spaces if size not in (self.chunk, batch)][:-2]:
+                self._spaces.pop(size, None)
+        return spaces
 
     def _threads(self, n_chunks: int) -> ThreadPoolExecutor | None:
         """A pool as wide as torch's own, or None where it would not help."""
@@ -136,9 +145,7 @@ class TorchPotential:
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 3 or tuple(x.shape[1:]) != (self.n_atoms, 3):
-            raise InputError(
-                f"coordinates: got shape {tuple(x.shape)}, expected (batch, {self.n_atoms}, 3) in nm"
-            )
+            raise InputError(f"coordinates: got shape {tuple(x.shape)}, expected (batch, {self.n_atoms}, 3) in nm")
 
 
 def _terms(parameters: Parameters, rows: int, dtype: torch.dtype, device: torch.device) -> list[Term]:
@@ -164,9 +171,7 @@ def _terms(parameters: Parameters, rows: int, dtype: torch.dtype, device: torch.
         if parameters.cmap is not None:
             patches = [tensor(patch) for patch in spline_patches(parameters.cmap)]
             maps = Maps(patches, index(parameters.cmap.index), index(table.cmap))
-        terms.append(
-            Torsions(index(table.atoms[cut]), tensor(table.even[:, cut]), tensor(table.odd[:, cut]), maps)
-        )
+        terms.append(Torsions(index(table.atoms[cut]), tensor(table.even[:, cut]), tensor(table.odd[:, cut]), maps))
     if parameters.nonbonded is not None or parameters.born is not None:
         pairs = pair_table(parameters.nonbonded, parameters.n_atoms)
         terms.append(Pairs(pairs, parameters.born, rows, dtype, device))

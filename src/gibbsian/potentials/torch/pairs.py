@@ -19,17 +19,6 @@ def shortest(dtype: torch.dtype) -> float:
     return 1e-3 if dtype == torch.float32 else 1e-6
 
 
-class Kept:
-    """Per-pair quantities of a whole batch: difference vectors, r^2, 1/r, force over distance, Born slopes."""
-
-    def __init__(self, n_pairs: int, batch: int, born: bool, work: Workspace):
-        self.d = work("d", 3, n_pairs, batch)
-        self.r2 = work("r2", n_pairs, batch)
-        self.inverse = work("inverse", n_pairs, batch)
-        self.push = work("push", n_pairs, batch)
-        self.slopes = work("slopes", 2, n_pairs, batch) if born else None
-
-
 class PairBlock:
     """A run of consecutive pairs with its coefficients, (n, 1) each."""
 
@@ -43,87 +32,97 @@ class PairBlock:
         self.j = torch.as_tensor(table.j[rows].copy(), device=device)
         self.charge = column(table.charge)
         self.a, self.b, self.b6 = column(table.a), column(table.b), column(6 * table.b)
+        self.shortest2 = shortest(dtype) ** 2
         self.cut = bool(np.isfinite(table.cutoff[rows]).any())
         self.cutoff2 = column(table.cutoff**2)
         self.field, self.shift = column(table.charge * table.field), column(table.charge * table.shift)
 
-    def geometry(self, x: Tensor, kept: Kept, work: Workspace) -> None:
+    def geometry(self, plan: "_Plan", work: Workspace) -> None:
         """Difference vectors, squared distances and inverse distances."""
-        other = work("scratch0", self.n, x.shape[2])
-        d, r2 = kept.d[:, self.rows], kept.r2[self.rows]
-        for component in range(3):
-            torch.index_select(x[component], 0, self.i, out=d[component])
-            d[component].sub_(torch.index_select(x[component], 0, self.j, out=other))
-        torch.mul(d[0], d[0], out=r2)
-        r2.addcmul_(d[1], d[1]).addcmul_(d[2], d[2]).clamp_(min=shortest(r2.dtype) ** 2)
-        torch.rsqrt(r2, out=kept.inverse[self.rows])
+        other = plan.scratch[0]
+        for place, d in zip(work.x.components, plan.d.components, strict=True):
+            torch.index_select(place, 0, self.i, out=d)
+            d.sub_(torch.index_select(place, 0, self.j, out=other))
+        plan.d.dot(plan.d, plan.r2).clamp_(min=self.shortest2)
+        torch.rsqrt(plan.r2, out=plan.inverse)
 
-    def direct(self, kept: Kept, energy: Tensor, work: Workspace) -> None:
+    def direct(self, plan: "_Plan", energy: Tensor) -> None:
         """Add Coulomb and Lennard-Jones energies; write force over distance."""
-        inverse, r2, push = kept.inverse[self.rows], kept.r2[self.rows], kept.push[self.rows]
-        shape = r2.shape
-        inverse2 = torch.mul(inverse, inverse, out=work("scratch0", *shape))
-        inverse6 = torch.mul(inverse2, inverse2, out=work("scratch1", *shape)).mul_(inverse2)
-        value = torch.mul(inverse6, self.a, out=work("scratch2", *shape)).sub_(self.b).mul_(inverse6)
-        coulomb = torch.mul(inverse, self.charge, out=work("scratch3", *shape))
+        inverse, push = plan.inverse, plan.push
+        inverse2, inverse6, value, coulomb, _ = plan.scratch
+        torch.mul(inverse, inverse, out=inverse2)
+        torch.mul(inverse2, inverse2, out=inverse6).mul_(inverse2)
+        torch.mul(inverse6, self.a, out=value).sub_(self.b).mul_(inverse6)
+        torch.mul(inverse, self.charge, out=coulomb)
         torch.add(coulomb, value, alpha=12.0, out=push).add_(inverse6.mul_(self.b6)).mul_(inverse2)
         value.add_(coulomb)
         if self.cut:
             push.sub_(self.field, alpha=2.0)
-            value.add_(torch.mul(r2, self.field, out=coulomb)).sub_(self.shift)
-            outside = r2 > self.cutoff2
+            value.add_(torch.mul(plan.r2, self.field, out=coulomb)).sub_(self.shift)
+            outside = plan.r2 > self.cutoff2
             value.masked_fill_(outside, 0.0)
             push.masked_fill_(outside, 0.0)
         energy.add_(value.sum(0, dtype=torch.float64))
 
-    def scatter(self, kept: Kept, force: Tensor, work: Workspace) -> None:
+    def scatter(self, plan: "_Plan", work: Workspace) -> None:
         """Add force over distance times the difference vectors to the atoms."""
-        push = kept.push[self.rows]
-        pushed = work("scratch0", *push.shape)
-        for component in range(3):
-            torch.mul(kept.d[component][self.rows], push, out=pushed)
-            force[component].index_add_(0, self.i, pushed)
-            force[component].index_add_(0, self.j, pushed, alpha=-1)
+        pushed = plan.scratch[0]
+        for d, force in zip(plan.d.components, work.force.components, strict=True):
+            torch.mul(d, plan.push, out=pushed)
+            force.index_add_(0, self.i, pushed)
+            force.index_add_(0, self.j, pushed, alpha=-1)
+
+
+class _Plan:
+    """Memory of one block.
+
+    What a later sweep needs is the block's own: difference vectors, r^2, 1/r, force over distance and derivatives
+    of the screening integrals by r. Scratch is shared by all blocks.
+    """
+
+    def __init__(self, work: Workspace, number: int, n: int):
+        self.d = work.vectors(f"d{number}", n)
+        self.r2, self.inverse, self.push, self.slope_i, self.slope_j = (
+            work.scalars(f"{name}{number}", n) for name in ("r2 ", "inverse ", "push ", "slope i ", "slope j ")
+        )
+        self.slopes = (self.slope_i, self.slope_j)
+        self.r = work.scalars("r", n)
+        self.scratch = [work.scalars(f"scratch{k}", n) for k in range(5)]
 
 
 class Pairs:
-    """All pair terms; adds energies (B,), float64, and forces (3, n_atoms, B)."""
+    """All pair terms."""
 
-    def __init__(
-        self, table: PairTable, born: Born | None, block: int, dtype: torch.dtype, device: torch.device
-    ):
-        self.n = len(table.i)
-        cuts = [slice(start, min(start + block, self.n)) for start in range(0, self.n, block)]
+    def __init__(self, table: PairTable, born: Born | None, block: int, dtype: torch.dtype, device: torch.device):
+        n = len(table.i)
+        cuts = [slice(start, min(start + block, n)) for start in range(0, n, block)]
         self.blocks = [PairBlock(rows, table, dtype, device) for rows in cuts]
         self.atoms = None if born is None else BornAtoms(born, dtype, device)
         self.born = (
-            []
-            if born is None
-            else [BornPairs(born, table.i[rows], table.j[rows], dtype, device) for rows in cuts]
+            [] if born is None else [BornPairs(born, table.i[rows], table.j[rows], dtype, device) for rows in cuts]
         )
 
-    def add(self, x: Tensor, energy: Tensor, force: Tensor, work: Workspace) -> None:
+    def add(self, work: Workspace, energy: Tensor) -> None:
         """Add energies and forces."""
-        kept = Kept(self.n, x.shape[2], self.atoms is not None, work)
+        plans = work.plan(self, lambda work: [_Plan(work, k, b.n) for k, b in enumerate(self.blocks)])
         if self.atoms is None:
-            for block in self.blocks:
-                block.geometry(x, kept, work)
-                block.direct(kept, energy, work)
-                block.scatter(kept, force, work)
+            for block, plan in zip(self.blocks, plans, strict=True):
+                block.geometry(plan, work)
+                block.direct(plan, energy)
+                block.scatter(plan, work)
             return
-        assert kept.slopes is not None
-        sums = work("born sums", *x.shape[1:]).zero_()
-        for block, born in zip(self.blocks, self.born, strict=True):
-            block.geometry(x, kept, work)
-            rows = block.rows
-            born.sums(kept.r2[rows], kept.inverse[rows], kept.slopes[:, rows], sums, work)
-        radii, radii_slope = self.atoms.radii(sums, work)
-        by_log = work("by log radius", *x.shape[1:]).zero_()
-        for block, born in zip(self.blocks, self.born, strict=True):
-            block.direct(kept, energy, work)
-            born.energy(kept.r2[block.rows], radii, kept.push[block.rows], by_log, energy, work)
+        parts = list(zip(self.blocks, self.born, plans, strict=True))
+        sums = work.scalars("born sums", work.n_atoms).zero_()
+        for block, born, plan in parts:
+            block.geometry(plan, work)
+            torch.mul(plan.r2, plan.inverse, out=plan.r)
+            born.sums(plan.r, plan.inverse, plan.slopes, sums, plan.scratch)
+        radii, radii_slope = self.atoms.radii(sums)
+        by_log = work.scalars("by log radius", work.n_atoms).zero_()
+        for block, born, plan in parts:
+            block.direct(plan, energy)
+            born.energy(plan.r2, radii, plan.push, by_log, energy, plan.scratch)
         by_sum = self.atoms.close(radii, by_log, energy).mul_(radii_slope)
-        for block, born in zip(self.blocks, self.born, strict=True):
-            rows = block.rows
-            born.chain(by_sum, kept.slopes[:, rows], kept.inverse[rows], kept.push[rows], work)
-            block.scatter(kept, force, work)
+        for block, born, plan in parts:
+            born.chain(by_sum, plan.slopes, plan.inverse, plan.push, plan.scratch)
+            block.scatter(plan, work)

@@ -56,9 +56,7 @@ class PlainEnergy:
         a, b, c, d = self._index(self.torsions.atoms).T
         f, g, h = x[:, a] - x[:, b], x[:, b] - x[:, c], x[:, d] - x[:, c]
         first, second = torch.linalg.cross(f, g), torch.linalg.cross(h, g)
-        size = (first.square().sum(-1) * second.square().sum(-1)).clamp(
-            min=1e-40 ** (self.dtype.itemsize / 8)
-        )
+        size = (first.square().sum(-1) * second.square().sum(-1)).clamp(min=1e-40 ** (self.dtype.itemsize / 8))
         cosine = (first * second).sum(-1) / size.sqrt()
         sine = -(f * second).sum(-1) * _norm(g) / size.sqrt()
         value = sum((e * cosine**n for n, e in enumerate(self._tensor(self.torsions.even))), cosine * 0)
@@ -73,8 +71,7 @@ class PlainEnergy:
         if self.pairs is None:
             return r.new_zeros(len(r), dtype=torch.float64)
         charge, a, b, cutoff, field, shift = (
-            self._tensor(getattr(self.pairs, name))
-            for name in ("charge", "a", "b", "cutoff", "field", "shift")
+            self._tensor(getattr(self.pairs, name)) for name in ("charge", "a", "b", "cutoff", "field", "shift")
         )
         value = charge * (1 / r + field * r.square() - shift) + (a * r**-6 - b) * r**-6
         return value.masked_fill(r > cutoff, 0.0).sum(1, dtype=torch.float64)
