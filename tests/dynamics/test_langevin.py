@@ -52,9 +52,7 @@ def test_without_friction_energy_is_conserved() -> None:
     well = GaussianWell(n_atoms=1, k=1000.0)
     integrator = Integrator(torch.tensor([12.0], dtype=torch.float64), timestep=0.0005, friction=0.0)
     thermal = torch.full((1,), kt(300.0), dtype=torch.float64)
-    state = start(
-        torch.full((1, 1, 3), 0.05, dtype=torch.float64), well, integrator.masses, thermal, generator()
-    )
+    state = start(torch.full((1, 1, 3), 0.05, dtype=torch.float64), well, integrator.masses, thermal, generator())
     before = state.energy + 6.0 * state.v.square().sum()
     after = run_langevin(state, well, integrator, thermal, 2000, generator())
     assert torch.allclose(after.energy + 6.0 * after.v.square().sum(), before, rtol=0.02)
@@ -96,9 +94,7 @@ def test_an_engine_that_runs_steps_itself_is_used() -> None:
 
 def test_capped_forces() -> None:
     vectors = torch.tensor([[3.0, 4.0, 0.0], [30.0, 40.0, 0.0], [math.inf, 0.0, 0.0], [math.nan, 1.0, 0.0]])
-    assert torch.allclose(
-        capped(vectors, 10.0), torch.tensor([[3.0, 4, 0], [6.0, 8, 0], [0.0, 0, 0], [0.0, 1, 0]])
-    )
+    assert torch.allclose(capped(vectors, 10.0), torch.tensor([[3.0, 4, 0], [6.0, 8, 0], [0.0, 0, 0], [0.0, 1, 0]]))
 
 
 def test_repartition_conserves_mass_and_sets_hydrogens() -> None:

@@ -26,9 +26,7 @@ def test_w1_equals_scipy_with_weights():
 def test_w2_of_known_cases():
     rng = np.random.default_rng(1)
     a = rng.normal(size=4001)
-    assert wasserstein(a, 3 * a + 2, order=2) == pytest.approx(
-        np.sqrt(np.mean((np.sort(3 * a + 2) - np.sort(a)) ** 2))
-    )
+    assert wasserstein(a, 3 * a + 2, order=2) == pytest.approx(np.sqrt(np.mean((np.sort(3 * a + 2) - np.sort(a)) ** 2)))
     # Half of the mass moves by 4: W1 = 2, W2 = sqrt(8).
     points, weights = np.array([0.0, 4.0]), np.array([1.0, 1.0])
     assert wasserstein(np.zeros(1), points, weights_b=weights, order=1) == pytest.approx(2)

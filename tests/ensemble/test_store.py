@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -75,6 +76,8 @@ def test_methods():
     assert one.weights.sum() == pytest.approx(1)
     assert one.expectation(lambda x: np.ones(len(x))) == pytest.approx((1, 0))
     assert one.log_z.error > 0
+    for index in (slice(3, 6), [3, 4, 5], np.isin(np.arange(40), [3, 4, 5])):
+        assert np.array_equal(one.take(index).u, one.u[3:6])
     simulated = Ensemble(one.positions, one.log_w, TOPOLOGY, 300.0)
     with pytest.raises(InputError, match="log_z"):
         _ = simulated.log_z
@@ -153,3 +156,10 @@ def test_own_folder_of_another_molecule(tmp_path):
     with pytest.raises(InputError, match="310 K"):
         read_ensemble(tmp_path, temperature=300.0)
     assert len(read_ensemble(tmp_path, topology=TOPOLOGY, temperature=310.0)) == 40
+
+
+def test_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tables", None)
+    (tmp_path / "x.h5").write_bytes(b"1")
+    with pytest.raises(InputError, match="need the package tables"):
+        read_ensemble(tmp_path / "x.h5", topology=TOPOLOGY, temperature=300.0)

@@ -33,9 +33,7 @@ def peptide(n: int, left: float = 0.1, seed: int = 0, lineages: int = 8, **optio
 
 
 def as_samples(ensemble: Ensemble, log_w: np.ndarray) -> Ensemble:
-    return Ensemble(
-        ensemble.positions, log_w, TOPOLOGY, 300.0, u=ensemble.u, log_q=np.zeros(len(log_w)), provenance={}
-    )
+    return Ensemble(ensemble.positions, log_w, TOPOLOGY, 300.0, u=ensemble.u, log_q=np.zeros(len(log_w)), provenance={})
 
 
 def test_same_distribution_is_at_the_floor_and_another_above():
@@ -72,10 +70,7 @@ def test_slow_modes_are_compared():
     reference = peptide(600, seed=1)
     runs = np.split(features(TOPOLOGY, reference.positions), 8)
     tica = fit_tica(runs, lag=1, n_components=2)
-    rows = {
-        d.name: d
-        for d in compare(peptide(600, seed=2), reference, n=200, n_transport=200, splits=2, tica=tica)
-    }
+    rows = {d.name: d for d in compare(peptide(600, seed=2), reference, n=200, n_transport=200, splits=2, tica=tica)}
     assert 0.4 < rows["tica_w2"].value / rows["tica_w2"].floor < 2.5
 
 
@@ -129,6 +124,11 @@ def test_data_stand_in_for_a_reference_and_show_a_lost_basin():
     assert results["basins"][0]["reference"]["value"] == pytest.approx(np.log(9), abs=0.5)
     assert not results["verdict"]["reliable"]
     assert "ALA2 left is lost" in results["verdict"]["reasons"][0]
+    # A reference that lost it too does not hide what the data show.
+    poor = peptide(1500, left=0.0, seed=7)
+    both = evaluate(ensemble, data=peptide(1500, left=0.1), reference=poor, n_compare=300, n_transport=100)
+    assert both["verdict"]["reasons"] == results["verdict"]["reasons"]
+    assert both["basins"][0]["reference"]["value"] is None
 
 
 def test_alone_and_simulated():

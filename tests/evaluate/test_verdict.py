@@ -41,9 +41,7 @@ def test_few_samples():
     assert not judge(ensemble(np.full(500, -np.inf))).reliable
 
 
-@pytest.mark.parametrize(
-    ("mine", "theirs", "reliable"), [(0.001, 0.02, False), (0.0, 0.009, True), (0.01, 0.02, True)]
-)
+@pytest.mark.parametrize(("mine", "theirs", "reliable"), [(0.001, 0.02, False), (0.0, 0.009, True), (0.01, 0.02, True)])
 def test_lost_basin(mine, theirs, reliable):
     verdict = judge(good(), basins=(BasinShare("ALA2 left", mine, theirs),))
     assert verdict.reliable is reliable

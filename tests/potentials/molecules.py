@@ -83,9 +83,7 @@ def relaxed(sequence: str, field: str) -> np.ndarray:
             for index in reversed(range(system.getNumForces())):
                 if isinstance(system.getForce(index), mm.NonbondedForce | mm.CMAPTorsionForce):
                     system.removeForce(index)
-        context = mm.Context(
-            system, mm.VerletIntegrator(0.001), mm.Platform.getPlatformByName("Reference")
-        )
+        context = mm.Context(system, mm.VerletIntegrator(0.001), mm.Platform.getPlatformByName("Reference"))
         context.setPositions(positions)
         mm.LocalEnergyMinimizer.minimize(context, 1.0, 2000)
         positions = context.getState(getPositions=True).getPositions(asNumpy=True)._value

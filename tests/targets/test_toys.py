@@ -23,12 +23,8 @@ def log_z_by_importance(toy: Toy, dimensions: int, width: float, temperature: fl
 def test_log_z_of_each_toy(temperature: float) -> None:
     well, molecule, double = GaussianWell(2), HarmonicMolecule(4), DoubleWell()
     assert log_z_by_importance(well, 6, 0.07, temperature) == pytest.approx(well.log_z(temperature), abs=0.03)
-    assert log_z_by_importance(molecule, 9, 0.05, temperature) == pytest.approx(
-        molecule.log_z(temperature), abs=0.05
-    )
-    assert log_z_by_importance(double, 3, 0.2, temperature) == pytest.approx(
-        double.log_z(temperature), abs=0.03
-    )
+    assert log_z_by_importance(molecule, 9, 0.05, temperature) == pytest.approx(molecule.log_z(temperature), abs=0.05)
+    assert log_z_by_importance(double, 3, 0.2, temperature) == pytest.approx(double.log_z(temperature), abs=0.03)
 
 
 @pytest.mark.physics

@@ -77,6 +77,12 @@ class System:
         """Return the same system at another temperature (K)."""
         return replace(self, temperature=temperature)
 
+    def to_xml(self) -> str:
+        """Return the OpenMM System as XML, readable by `openmm.XmlSerializer`."""
+        import openmm
+
+        return openmm.XmlSerializer.serialize(self.openmm_system)
+
     @classmethod
     def from_sequence(
         cls,

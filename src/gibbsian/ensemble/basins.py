@@ -6,9 +6,6 @@ from numpy.typing import NDArray
 from gibbsian.chem.topology import Topology
 from gibbsian.ensemble.geometry import ramachandran, residue_label
 
-GATED_FRACTION = 1e-3
-"""A basin rarer than this is reported but decides nothing."""
-
 
 def classify(phi: NDArray[np.float64], psi: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
     """Masks of the three basins of one residue from its angles in rad, any shape.

@@ -140,9 +140,7 @@ def split_reference(blocks: NDArray[np.int64], *, seed: int) -> tuple[NDArray[np
     """
     n_blocks = int(blocks.max(initial=-1)) + 1
     if n_blocks < 2:
-        raise InputError(
-            f"floor: the reference has {n_blocks} block; give at least two lineages or two samples"
-        )
+        raise InputError(f"floor: the reference has {n_blocks} block; give at least two lineages or two samples")
     order = np.random.default_rng(seed).permutation(n_blocks)
     first = np.zeros(n_blocks, dtype=np.bool_)
     first[order[: n_blocks // 2]] = True

@@ -55,9 +55,7 @@ class Ensemble:
     def __post_init__(self) -> None:
         n = len(self.positions)
         if self.positions.shape != (n, self.topology.n_atoms, 3):
-            raise InputError(
-                f"ensemble positions: {self.positions.shape}; give (n, {self.topology.n_atoms}, 3) in nm"
-            )
+            raise InputError(f"ensemble positions: {self.positions.shape}; give (n, {self.topology.n_atoms}, 3) in nm")
         for name in ("log_w", "u", "log_q", "lineage"):
             array = getattr(self, name)
             if array is not None and array.shape != (n,):
@@ -65,9 +63,9 @@ class Ensemble:
                     f"ensemble {name}: shape {array.shape} for {n} conformations; give one number for each"
                 )
 
-    def take(self, index: ArrayLike) -> Self:
-        """Return the conformations at `index` (integers or a mask) with their weights."""
-        pick = np.asarray(index)
+    def take(self, index: ArrayLike | slice) -> Self:
+        """Return the conformations at `index` (integers, a mask or a slice) with their weights."""
+        pick = index if isinstance(index, slice) else np.asarray(index)
         parts = {name: getattr(self, name) for name in ("positions", "log_w", "u", "log_q", "lineage")}
         return replace(self, **{name: None if a is None else a[pick] for name, a in parts.items()})
 
@@ -101,9 +99,7 @@ class Ensemble:
             For simulation data, whose weights are known up to a factor.
         """
         if self.log_q is None:
-            raise InputError(
-                "log_z: these samples have no log_q, so Z is not known from them; use importance samples"
-            )
+            raise InputError("log_z: these samples have no log_q, so Z is not known from them; use importance samples")
         if self.lineage is not None:
             return weights.log_z_bootstrap(self.log_w, lineage=self.lineage)
         return weights.log_z(self.log_w)

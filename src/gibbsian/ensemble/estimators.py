@@ -49,17 +49,13 @@ def mean(
     weights = normalised(log_w)
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 0 or len(array) != len(weights):
-        raise InputError(
-            f"expectation: {array.shape} values for {len(weights)} samples; give one value per sample"
-        )
+        raise InputError(f"expectation: {array.shape} values for {len(weights)} samples; give one value per sample")
     shape = array.shape[1:]
     used = weights > 0
     weights, flat = weights[used], array[used].reshape(int(used.sum()), -1)
     if not np.isfinite(flat).all():
         frame = np.flatnonzero(used)[np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]]
-        raise InputError(
-            f"expectation: value of sample {frame} is not finite; give such samples a log weight of -inf"
-        )
+        raise InputError(f"expectation: value of sample {frame} is not finite; give such samples a log weight of -inf")
     average = weights @ flat
     if lineage is None:
         error = np.sqrt((weights**2) @ (flat - average) ** 2)
@@ -101,9 +97,7 @@ def circular_mean(
 ) -> Estimate:
     """Direction (rad) of the weighted mean of unit vectors at `angles` (n,), with its linearised error."""
     theta = np.asarray(angles, dtype=np.float64)
-    (cosine, sine), _ = mean(
-        np.stack([np.cos(theta), np.sin(theta)], axis=1), log_w, lineage=lineage, seed=seed
-    )
+    (cosine, sine), _ = mean(np.stack([np.cos(theta), np.sin(theta)], axis=1), log_w, lineage=lineage, seed=seed)
     length = float(np.hypot(cosine, sine))
     direction = float(np.arctan2(sine, cosine))
     if length == 0:

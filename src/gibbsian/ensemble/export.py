@@ -64,9 +64,7 @@ def export(ensemble: Ensemble, folder: Path | str, *, n: int = 1000, seed: int =
     folder = Path(folder)
     index = resample(ensemble.weights, n, seed=seed)
     positions = ensemble.positions[index]
-    frames = mdtraj.Trajectory(
-        positions - positions.mean(axis=1, keepdims=True), to_mdtraj(ensemble.topology)
-    )
+    frames = mdtraj.Trajectory(positions - positions.mean(axis=1, keepdims=True), to_mdtraj(ensemble.topology))
     trajectory, structure = folder / "ensemble.xtc", folder / "topology.pdb"
     # The temporary name keeps the ending, by which mdtraj knows the format.
     parts = [(frames, trajectory), (frames[0], structure)]
@@ -77,7 +75,5 @@ def export(ensemble: Ensemble, folder: Path | str, *, n: int = 1000, seed: int =
             content.save(str(temporary))
             temporary.replace(path)
     except OSError as error:
-        raise InputError(
-            f"{folder}: cannot write ({error.strerror or error}); choose another folder"
-        ) from error
+        raise InputError(f"{folder}: cannot write ({error.strerror or error}); choose another folder") from error
     return trajectory, structure

@@ -28,9 +28,7 @@ def dihedral(positions: NDArray[np.floating], atoms: NDArray[np.int64]) -> NDArr
     a, b, c, d = (positions[:, atoms[:, k]].astype(np.float64) for k in range(4))
     axis = c - b
     left, right = np.cross(b - a, axis), np.cross(axis, d - c)
-    sine = np.einsum("nmi,nmi->nm", np.cross(left, right), axis) / np.maximum(
-        np.linalg.norm(axis, axis=-1), 1e-300
-    )
+    sine = np.einsum("nmi,nmi->nm", np.cross(left, right), axis) / np.maximum(np.linalg.norm(axis, axis=-1), 1e-300)
     angles = np.arctan2(sine, np.einsum("nmi,nmi->nm", left, right))
     # arctan2 gives -pi for a negative zero; the interval is closed at +pi.
     return np.where(angles <= -np.pi, np.pi, angles)
@@ -77,9 +75,7 @@ def phi_psi(topology: Topology, positions: NDArray[np.floating]) -> NDArray[np.f
     return dihedral(positions, np.concatenate([atoms.phi, atoms.psi]))
 
 
-def ramachandran(
-    topology: Topology, positions: NDArray[np.floating]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def ramachandran(topology: Topology, positions: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Residues (m,) that have both phi and psi, and the two angles (n, m, 2) in rad."""
     atoms = backbone(topology)
     residues, i, j = np.intersect1d(atoms.phi_residues, atoms.psi_residues, return_indices=True)

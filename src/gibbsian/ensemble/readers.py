@@ -87,9 +87,7 @@ def _topology(topology: Topology | Path | str | None) -> Topology | None:
     try:
         return from_mdtraj(mdtraj.load(str(topology)).topology)
     except Exception as error:  # mdtraj raises many kinds for a damaged file
-        raise InputError(
-            f"{topology}: not readable as a topology ({_line(error)}); give a PDB file"
-        ) from error
+        raise InputError(f"{topology}: not readable as a topology ({_line(error)}); give a PDB file") from error
 
 
 def _own(folder: Path, expected: Topology | None, temperature: float | None) -> Ensemble:
@@ -100,8 +98,7 @@ def _own(folder: Path, expected: Topology | None, temperature: float | None) -> 
         _same_atoms(folder, expected, ensemble.topology)
     if temperature is not None and abs(temperature - ensemble.temperature) > 1e-6:
         raise InputError(
-            f"{folder}: made at {ensemble.temperature:g} K, not {temperature:g} K; reweight it or ask for "
-            "its own"
+            f"{folder}: made at {ensemble.temperature:g} K, not {temperature:g} K; reweight it or ask for its own"
         )
     return ensemble
 
@@ -114,18 +111,12 @@ def _frames(path: Path, expected: Topology | None) -> tuple[NDArray[np.float32],
         try:
             array = np.load(path, allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            raise InputError(
-                f"{path}: not readable as .npy ({_line(error)}); save it with numpy.save"
-            ) from error
+            raise InputError(f"{path}: not readable as .npy ({_line(error)}); save it with numpy.save") from error
         if array.ndim != 3 or array.shape[-1] != 3 or not np.issubdtype(array.dtype, np.floating):
-            raise InputError(
-                f"{path}: {array.dtype} array of shape {array.shape}; give floats (n, n_atoms, 3) in nm"
-            )
+            raise InputError(f"{path}: {array.dtype} array of shape {array.shape}; give floats (n, n_atoms, 3) in nm")
         return array.astype(np.float32), None
     if path.suffix not in TRAJECTORIES:
-        raise InputError(
-            f"{path}: unknown ending {path.suffix!r}; use a folder, .npy, {', '.join(TRAJECTORIES)}"
-        )
+        raise InputError(f"{path}: unknown ending {path.suffix!r}; use a folder, .npy, {', '.join(TRAJECTORIES)}")
     return _trajectory(path, expected)
 
 
@@ -142,6 +133,10 @@ def _trajectory(path: Path, expected: Topology | None) -> tuple[NDArray[np.float
                 return np.asarray(file.read()[0], dtype=np.float32), None
         with DCDTrajectoryFile(str(path)) as file:
             return (np.asarray(file.read()[0]) * 0.1).astype(np.float32), None  # from Angstrom
+    except ImportError as error:
+        raise InputError(
+            f"{path}: {path.suffix} files need the package {error.name}; install it or convert them"
+        ) from error
     except Exception as error:  # mdtraj raises many kinds for a damaged file
         raise InputError(f"{path}: not readable as {path.suffix} ({_line(error)}); write it again") from error
 
@@ -154,8 +149,7 @@ def _line(error: Exception) -> str:
 def _same_atoms(path: Path, expected: Topology, found: Topology) -> None:
     if found.n_atoms != expected.n_atoms:
         raise InputError(
-            f"{path}: {found.n_atoms} atoms, the molecule has {expected.n_atoms}; give an ensemble of the "
-            "same atoms"
+            f"{path}: {found.n_atoms} atoms, the molecule has {expected.n_atoms}; give an ensemble of the same atoms"
         )
     for i, (a, b) in enumerate(zip(expected.elements, found.elements, strict=True)):
         if a != b:

@@ -66,9 +66,7 @@ def load(folder: Path | str) -> Ensemble:
         raise InputError(f"{folder}: no {MANIFEST}; give the folder of a finished ensemble")
     manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: not an ensemble manifest of format {FORMAT}; give the folder of an ensemble"
-        )
+        raise InputError(f"{path}: not an ensemble manifest of format {FORMAT}; give the folder of an ensemble")
     try:
         arrays = {name: _array(folder, entry) for name, entry in manifest["arrays"].items()}
         return Ensemble(
@@ -82,20 +80,14 @@ def load(folder: Path | str) -> Ensemble:
             provenance=manifest["provenance"],
         )
     except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: incomplete ({error} missing or of a wrong kind); make the ensemble anew"
-        ) from error
+        raise InputError(f"{path}: incomplete ({error} missing or of a wrong kind); make the ensemble anew") from error
 
 
 def _array(folder: Path, entry: Mapping[str, Any]) -> NDArray[Any]:
     # The name only: a manifest that somebody hands over must not point outside its folder.
     path = folder / Path(entry["file"]).name
     if not path.is_file():
-        raise InputError(
-            f"{path}: missing though the manifest lists it; copy the whole folder or make it anew"
-        )
+        raise InputError(f"{path}: missing though the manifest lists it; copy the whole folder or make it anew")
     if sha256(path) != entry["sha256"]:
-        raise InputError(
-            f"{path}: damaged, its SHA-256 is not the one in the manifest; make the ensemble anew"
-        )
+        raise InputError(f"{path}: damaged, its SHA-256 is not the one in the manifest; make the ensemble anew")
     return np.load(path, allow_pickle=False)

@@ -38,9 +38,7 @@ def checked(log_w: ArrayLike) -> NDArray[np.float64]:
     """
     values = np.asarray(log_w, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0:
-        raise InputError(
-            f"log weights: shape {values.shape}; give one number for each of at least one sample"
-        )
+        raise InputError(f"log weights: shape {values.shape}; give one number for each of at least one sample")
     bad = np.flatnonzero(np.isnan(values) | np.isposinf(values))
     if len(bad):
         raise InputError(
@@ -59,9 +57,7 @@ def normalised(log_w: ArrayLike) -> NDArray[np.float64]:
     """
     values = checked(log_w)
     if not np.isfinite(values).any():
-        raise InputError(
-            f"log weights: all {len(values)} weights are zero; no estimate can be made, sample anew"
-        )
+        raise InputError(f"log weights: all {len(values)} weights are zero; no estimate can be made, sample anew")
     weights = np.exp(values - values.max())
     return weights / weights.sum()
 
@@ -178,9 +174,7 @@ def resample(
         If the weights cannot be normalised or the scheme is unknown.
     """
     if scheme not in get_args(Scheme):
-        raise InputError(
-            f"resampling scheme: {scheme!r} is unknown; choose one of {', '.join(get_args(Scheme))}"
-        )
+        raise InputError(f"resampling scheme: {scheme!r} is unknown; choose one of {', '.join(get_args(Scheme))}")
     total = np.cumsum(np.asarray(weights, dtype=np.float64))
     if not len(total) or not np.isfinite(total[-1]) or total[-1] <= 0 or np.min(weights) < 0:
         raise InputError(

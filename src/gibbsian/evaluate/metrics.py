@@ -120,9 +120,7 @@ def compare(
     mine, theirs = sample_of(ensemble, tica), sample_of(reference, tica)
     size = min(n, len(ensemble), int(reference.ess) // 2)
     if size < 2:
-        raise InputError(
-            f"reference: {reference.ess:.0f} effective frames against {len(ensemble)}; give at least four"
-        )
+        raise InputError(f"reference: {reference.ess:.0f} effective frames against {len(ensemble)}; give at least four")
     pairs = [
         (
             mine.pick(np.arange(len(ensemble)), size, seed),

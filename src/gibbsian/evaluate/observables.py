@@ -48,9 +48,7 @@ def torsions(topology: Topology) -> dict[str, NDArray[np.int64]]:
     atoms = backbone(topology)
     named: dict[str, NDArray[np.int64]] = {}
     for kind in ("phi", "psi", "omega"):
-        for residue, row in zip(
-            getattr(atoms, f"{kind}_residues").tolist(), getattr(atoms, kind), strict=True
-        ):
+        for residue, row in zip(getattr(atoms, f"{kind}_residues").tolist(), getattr(atoms, kind), strict=True):
             named[f"{kind} {residue_label(topology, residue)}"] = row
     for residue in range(topology.n_residues):
         for k, row in enumerate(chi_atoms(topology, residue), start=1):
@@ -62,9 +60,7 @@ def radius_of_gyration(topology: Topology, positions: NDArray[np.floating]) -> N
     """Mass-weighted radius of gyration (n,) in nm."""
     unknown = {e for e in topology.elements if e.upper() not in MASSES}
     if unknown:
-        raise InputError(
-            f"radius of gyration: no atomic weight for element {sorted(unknown)[0]!r}; add it to MASSES"
-        )
+        raise InputError(f"radius of gyration: no atomic weight for element {sorted(unknown)[0]!r}; add it to MASSES")
     mass = np.array([MASSES[e.upper()] for e in topology.elements])
     mass /= mass.sum()
     x = positions.astype(np.float64)
@@ -79,9 +75,7 @@ def distance(positions: NDArray[np.floating], i: int, j: int) -> NDArray[np.floa
 
 def end_atoms(topology: Topology) -> tuple[int, int] | None:
     """First and last alpha carbon; with fewer than two, the outermost of N, C and CH3."""
-    carbons = [
-        i for i, name in enumerate(topology.atom_names) if name == "CA" and topology.elements[i] == "C"
-    ]
+    carbons = [i for i, name in enumerate(topology.atom_names) if name == "CA" and topology.elements[i] == "C"]
     if len(carbons) >= 2:
         return carbons[0], carbons[-1]
     heavy = [i for i, name in enumerate(topology.atom_names) if name in ("N", "C", "CH3")]
@@ -116,9 +110,7 @@ def observables(
         found["end-to-end distance"] = Observable(distance(positions, *ends), "nm")
     for i, j in pairs:
         if not (0 <= i < topology.n_atoms and 0 <= j < topology.n_atoms):
-            raise InputError(
-                f"distance {i}-{j}: the molecule has atoms 0 to {topology.n_atoms - 1}; choose among them"
-            )
+            raise InputError(f"distance {i}-{j}: the molecule has atoms 0 to {topology.n_atoms - 1}; choose among them")
         name = f"distance {_atom(topology, i)}-{_atom(topology, j)}"
         found[name] = Observable(distance(positions, i, j), "nm")
     return found

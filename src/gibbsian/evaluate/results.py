@@ -69,13 +69,9 @@ def evaluate(
             f"ensemble: all {len(ensemble)} weights are zero; the model does not fit the target, train anew"
         )
     compared = reference if reference is not None else data
-    distances = (
-        []
-        if compared is None
-        else compare(ensemble, compared, n=n_compare, n_transport=n_transport, tica=tica)
-    )
-    basins, shares = _basins(ensemble, compared)
-    verdict = judge(ensemble, basins=shares, forward=forward)
+    distances = [] if compared is None else compare(ensemble, compared, n=n_compare, n_transport=n_transport, tica=tica)
+    trusted = [other for other in (reference, data) if other is not None]
+    verdict = judge(ensemble, basins=_shares(ensemble, trusted), forward=forward)
     found = observables(ensemble.topology, ensemble.positions, pairs=pairs)
     weighted = ensemble.log_w > -math.inf
     results = {
@@ -87,7 +83,7 @@ def evaluate(
         "forward_ess": None if forward is None else {"fraction": forward.fraction, "n": forward.n},
         "k_hat": ensemble.k_hat,
         "log_z": None if ensemble.log_q is None else dict(ensemble.log_z._asdict()),
-        "basins": basins,
+        "basins": _basins(ensemble, compared),
         "observables": averages(ensemble, found),
         "distances": [asdict(distance) for distance in distances],
         "verdict": {"reliable": verdict.reliable, "reasons": list(verdict.reasons)},
@@ -96,24 +92,30 @@ def evaluate(
     return _plain(results)
 
 
-def _basins(
-    ensemble: Ensemble, compared: Ensemble | None
-) -> tuple[list[dict[str, Any]], tuple[BasinShare, ...]]:
-    """Rows of the basin table, and the shares that the verdict looks at."""
-    masks = basin_masks(ensemble.topology, ensemble.positions)
+def _basins(ensemble: Ensemble, compared: Ensemble | None) -> list[dict[str, Any]]:
+    """Rows of the basin table."""
     theirs = {} if compared is None else basin_masks(compared.topology, compared.positions)
-    rows, shares = [], []
-    for name, mask in masks.items():
+    rows = []
+    for name, mask in basin_masks(ensemble.topology, ensemble.positions).items():
         value, error = ensemble.free_energy(mask)
-        row: dict[str, Any] = {"name": name, "free_energy": {"value": value, "error": error, "unit": "kT"}}
-        row["reference"] = None
+        column = None
         if compared is not None and name in theirs:
-            value, error = compared.free_energy(theirs[name])
-            row["reference"] = {"value": value, "error": error}
-            mine, other = float(ensemble.weights @ mask), float(compared.weights @ theirs[name])
-            shares.append(BasinShare(name, mine, other))
-        rows.append(row)
-    return rows, tuple(shares)
+            column = dict(compared.free_energy(theirs[name])._asdict())
+        own = {"value": value, "error": error, "unit": "kT"}
+        rows.append({"name": name, "free_energy": own, "reference": column})
+    return rows
+
+
+def _shares(ensemble: Ensemble, trusted: Sequence[Ensemble]) -> tuple[BasinShare, ...]:
+    """Share of each basin, and the largest that a reference or the data give it: neither may lose it."""
+    theirs: dict[str, float] = {}
+    for other in trusted:
+        for name, mask in basin_masks(other.topology, other.positions).items():
+            theirs[name] = max(theirs.get(name, 0.0), float(other.weights @ mask))
+    mine = basin_masks(ensemble.topology, ensemble.positions)
+    return tuple(
+        BasinShare(name, float(ensemble.weights @ mask), theirs[name]) for name, mask in mine.items() if name in theirs
+    )
 
 
 def _plain(value: Any) -> Any:

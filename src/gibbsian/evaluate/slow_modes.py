@@ -54,9 +54,7 @@ def features(topology: Topology, positions: NDArray[np.floating]) -> NDArray[np.
     x = positions.astype(np.float64)
     atoms = backbone(topology)
     angles = dihedral(positions, np.concatenate([atoms.phi, atoms.psi, atoms.omega]))
-    return np.concatenate(
-        [np.linalg.norm(x[:, i] - x[:, j], axis=-1), np.sin(angles), np.cos(angles)], axis=1
-    )
+    return np.concatenate([np.linalg.norm(x[:, i] - x[:, j], axis=-1), np.sin(angles), np.cos(angles)], axis=1)
 
 
 def fit_tica(runs: Sequence[NDArray[np.floating]], *, lag: int, n_components: int = 2) -> Tica:
@@ -85,9 +83,7 @@ def fit_tica(runs: Sequence[NDArray[np.floating]], *, lag: int, n_components: in
     used = [np.asarray(run, dtype=np.float64) for run in runs if len(run) > lag]
     if not used:
         longest = max((len(run) for run in runs), default=0)
-        raise InputError(
-            f"TICA: the longest run has {longest} frames, lag {lag}; give longer runs or a smaller lag"
-        )
+        raise InputError(f"TICA: the longest run has {longest} frames, lag {lag}; give longer runs or a smaller lag")
     start, end = np.concatenate([r[:-lag] for r in used]), np.concatenate([r[lag:] for r in used])
     mean = (start.mean(axis=0) + end.mean(axis=0)) / 2
     start, end = start - mean, end - mean

@@ -37,9 +37,7 @@ def k_hat_limit(n: int) -> float:
     return min(1 - 1 / math.log10(n), 0.7) if n > 10 else 0.0
 
 
-def judge(
-    ensemble: Ensemble, *, basins: tuple[BasinShare, ...] = (), forward: ForwardEss | None = None
-) -> Verdict:
+def judge(ensemble: Ensemble, *, basins: tuple[BasinShare, ...] = (), forward: ForwardEss | None = None) -> Verdict:
     """Apply the rule of reliability.
 
     Reliable: k-hat below `k_hat_limit`, at least 100 effective samples, and, where a reference or data exist,

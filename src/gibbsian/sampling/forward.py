@@ -21,9 +21,7 @@ class ForwardEss(NamedTuple):
 
 
 @torch.no_grad()
-def forward_ess(
-    proposal: SamplingProposal, target: Target, held_out: Ensemble, *, batch: int = 1000
-) -> ForwardEss:
+def forward_ess(proposal: SamplingProposal, target: Target, held_out: Ensemble, *, batch: int = 1000) -> ForwardEss:
     """Forward effective sample size 1 / (E_p[w] E_p[1/w]) on held-out frames, as a fraction.
 
     It falls where the proposal lacks a part of the target; the reverse one cannot see that. Equal to the

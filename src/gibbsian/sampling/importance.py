@@ -115,11 +115,13 @@ def sample_snis(
     if folder is not None:
         _claim(folder, {"seed": seed, "chunk": chunk, "n_atoms": topology.n_atoms})
     chunks: list[Chunk] = []
+    log_w: list[NDArray[np.float64]] = []
     drawn = 0
     while drawn < limit:
         chunks.append(_chunk(dense, target, folder, seed, len(chunks), chunk))
         drawn = min(drawn + chunk, limit)
-        effective = ess(np.concatenate([log_weights(c.numbers) for c in chunks])[:drawn])
+        log_w.append(log_weights(chunks[-1].numbers))
+        effective = ess(np.concatenate(log_w)[:drawn])
         report(drawn, max(n, drawn), ess=effective)
         if until_ess is not None and drawn >= n and effective >= until_ess:
             break
@@ -149,8 +151,7 @@ def _limit(n: int, chunk: int, until_ess: float | None, n_max: int | None) -> in
     limit = 10 * n if n_max is None else n_max
     if limit < n or until_ess > limit:
         raise InputError(
-            f"importance sampling: {until_ess:g} effective of at most {limit} samples, at least {n}; raise "
-            "n_max"
+            f"importance sampling: {until_ess:g} effective of at most {limit} samples, at least {n}; raise n_max"
         )
     return limit
 
@@ -161,9 +162,7 @@ def _claim(folder: Path, settings: dict[str, int]) -> None:
     if path.exists():
         found = read_json(path)
         if found != settings:
-            raise InputError(
-                f"{path}: samples of {found}, now {settings}; use another folder or the same settings"
-            )
+            raise InputError(f"{path}: samples of {found}, now {settings}; use another folder or the same settings")
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -172,9 +171,7 @@ def _claim(folder: Path, settings: dict[str, int]) -> None:
     write_json(path, settings)
 
 
-def _chunk(
-    proposal: Proposal, target: Target, folder: Path | None, seed: int, index: int, size: int
-) -> Chunk:
+def _chunk(proposal: Proposal, target: Target, folder: Path | None, seed: int, index: int, size: int) -> Chunk:
     """Chunk number `index`, read from the folder if it is there, else drawn and written."""
     if folder is None:
         return _draw_within_memory(proposal, target, seed, index, size)

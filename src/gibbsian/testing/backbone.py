@@ -47,9 +47,7 @@ def backbone_positions(phi: NDArray[np.float64], psi: NDArray[np.float64]) -> ND
     x[:, 1, 0] = first
     x[:, 2] = [first - np.cos(ANGLE) * BOND["C", "N"], np.sin(ANGLE) * BOND["C", "N"], 0.0]
     for k in range(3, len(names)):
-        x[:, k] = _place(
-            x[:, k - 3], x[:, k - 2], x[:, k - 1], BOND[names[k - 1], names[k]], torsions[:, k - 3]
-        )
+        x[:, k] = _place(x[:, k - 3], x[:, k - 2], x[:, k - 1], BOND[names[k - 1], names[k]], torsions[:, k - 3])
     return x.astype(np.float32)
 
 

@@ -37,7 +37,7 @@ class Source:
         return torch.searchsorted(self._cumulative, points, right=True).clamp_max(len(self.frames) - 1)
 
 
-def split(data: Ensemble, held_out: float, seed: int) -> tuple[Frames, Frames]:
+def split(data: Ensemble, held_out: float, seed: int) -> tuple[Ensemble, Ensemble]:
     """Split into training and held-out frames: whole lineages where there are ten, contiguous blocks else.
 
     Never by frame: neighbours in time are alike, and a flow that remembers one would look good on the other.
@@ -59,11 +59,9 @@ def split(data: Ensemble, held_out: float, seed: int) -> tuple[Frames, Frames]:
     kept_out = np.random.default_rng(seed).permutation(n_blocks)[: max(1, round(held_out * n_blocks))]
     out = np.isin(block, kept_out)
 
-    def frames(mask: np.ndarray) -> Frames:
-        index = np.flatnonzero(mask & finite)
-        return Frames(
-            torch.from_numpy(np.array(data.positions[index], dtype=np.float32)),
-            torch.from_numpy(np.array(data.log_w[index], dtype=np.float64)),
-        )
+    return data.take(~out & finite), data.take(out & finite)
 
-    return frames(~out), frames(out)
+
+def frames_of(data: Ensemble) -> Frames:
+    """Return conformations and log weights as tensors."""
+    return Frames(torch.from_numpy(data.positions), torch.from_numpy(data.log_w))

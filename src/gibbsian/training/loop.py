@@ -20,7 +20,7 @@ from gibbsian.progress import Report, silent
 from gibbsian.targets.base import Target
 from gibbsian.training.buffer import Buffer
 from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, save_checkpoint
-from gibbsian.training.data import Frames, Source, split
+from gibbsian.training.data import Frames, Source, frames_of, split
 from gibbsian.training.losses import nll, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 
@@ -82,7 +82,7 @@ def train(
         raise InputError("training: a stage with reverse KL or refit needs a target; give one or drop the stage")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    frames, held_out = split(data, settings.held_out, settings.seed)
+    frames, held_out = map(frames_of, split(data, settings.held_out, settings.seed))
     groups = symmetry_groups(model.topology)
     total = sum(stage.steps for stage in stages)
     key = _fingerprint(data, stages, settings)
