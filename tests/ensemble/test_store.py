@@ -161,5 +161,5 @@ def test_own_folder_of_another_molecule(tmp_path):
 def test_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tables", None)
     (tmp_path / "x.h5").write_bytes(b"1")
-    with pytest.raises(InputError, match="need the package tables"):
+    with pytest.raises(InputError, match="needs the package tables"):
         read_ensemble(tmp_path / "x.h5", topology=TOPOLOGY, temperature=300.0)

@@ -4,6 +4,7 @@ Readers neither relabel hydrogens nor compute energies: whoever needs energies d
 hand.
 """
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,8 @@ def _trajectory(path: Path, expected: Topology | None) -> tuple[NDArray[np.float
     import mdtraj
     from mdtraj.formats import DCDTrajectoryFile, XTCTrajectoryFile
 
+    if path.suffix == ".h5":
+        _need("tables", path)
     try:
         if path.suffix in SELF_CONTAINED:
             frames = mdtraj.load(str(path))
@@ -133,12 +136,15 @@ def _trajectory(path: Path, expected: Topology | None) -> tuple[NDArray[np.float
                 return np.asarray(file.read()[0], dtype=np.float32), None
         with DCDTrajectoryFile(str(path)) as file:
             return (np.asarray(file.read()[0]) * 0.1).astype(np.float32), None  # from Angstrom
-    except ImportError as error:
-        raise InputError(
-            f"{path}: {path.suffix} files need the package {error.name}; install it or convert them"
-        ) from error
     except Exception as error:  # mdtraj raises many kinds for a damaged file
         raise InputError(f"{path}: not readable as {path.suffix} ({_line(error)}); write it again") from error
+
+
+def _need(package: str, path: Path) -> None:
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise InputError(f"{path}: reading it needs the package {package}; install it or convert the file") from error
 
 
 def _line(error: Exception) -> str:
