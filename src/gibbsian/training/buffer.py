@@ -28,7 +28,7 @@ class Buffer:
 
     def add(self, x: Tensor, u: Tensor, log_q: Tensor) -> float:
         """Store one generation and return its effective sample size; non-finite energies have weight zero."""
-        log_w = torch.nan_to_num(-u - log_q, nan=-torch.inf, posinf=-torch.inf)
+        log_w = torch.nan_to_num(-u - log_q, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
         log_w = log_w - torch.logsumexp(log_w, 0)
         keep = torch.isfinite(log_w)
         self.x.append(x[keep].float())

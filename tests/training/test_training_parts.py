@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+
+from gibbsian.chem.topology import Topology
+from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.errors import InputError
+from gibbsian.training.buffer import Buffer
+from gibbsian.training.data import Frames, Source, split
+from gibbsian.training.losses import nll, regularised, reverse_kl
+
+ATOM = Topology(("C",), ("C",), np.zeros(1, dtype=np.int64), ("X",), ("1",), np.zeros((0, 2), dtype=np.int64))
+
+
+def frames(n: int, lineage: np.ndarray | None = None, log_w: np.ndarray | None = None) -> Ensemble:
+    positions = np.arange(n, dtype=np.float32)[:, None, None].repeat(3, -1)
+    return Ensemble(positions, np.zeros(n) if log_w is None else log_w, ATOM, 300.0, lineage=lineage)
+
+
+def test_held_out_frames_are_contiguous_blocks():
+    training, held_out = split(frames(4000), 0.1, seed=0)
+    assert len(training) + len(held_out) == 4000
+    assert len(held_out) == 400
+    blocks = held_out.positions[:, 0, 0].astype(int) // 100
+    assert len(np.unique(blocks)) == 4
+    assert not set(blocks.tolist()) & set((training.positions[:, 0, 0].astype(int) // 100).tolist())
+
+
+def test_held_out_frames_are_whole_lineages():
+    lineage = np.arange(2000) % 20
+    training, held_out = split(frames(2000, lineage), 0.1, seed=1)
+    out = set((held_out.positions[:, 0, 0].astype(int) % 20).tolist())
+    assert len(out) == 2
+    assert not out & set((training.positions[:, 0, 0].astype(int) % 20).tolist())
+
+
+def test_frames_of_weight_zero_are_left_out():
+    log_w = np.where(np.arange(1000) % 2 == 0, 0.0, -np.inf)
+    training, held_out = split(frames(1000, log_w=log_w), 0.2, seed=0)
+    assert len(training) + len(held_out) == 500
+    with pytest.raises(InputError, match="weighted frames"):
+        split(frames(20), 0.1, 0)
+
+
+def test_draws_follow_the_weights():
+    log_w = torch.log(torch.tensor([0.1, 0.2, 0.0, 0.7], dtype=torch.float64))
+    source = Source(Frames(torch.zeros(4, 1, 3), log_w), 20_000)
+    share = torch.bincount(source.draw(torch.Generator().manual_seed(0)), minlength=4) / 20_000
+    assert torch.allclose(share, torch.tensor([0.1, 0.2, 0.0, 0.7]), atol=0.02)
+
+
+def test_regularised_energy_is_the_energy_below_the_bound_and_bounded_above():
+    u = torch.tensor([-5.0, 999.0, 1e6, 1e30, float("inf"), float("nan")], requires_grad=True)
+    out = regularised(u)
+    assert torch.equal(out[:2], u[:2])
+    values = out.tolist()
+    assert bool(torch.isfinite(out).all())
+    assert values[2] == pytest.approx(1e3 + np.log1p(1e6 - 1e3), rel=1e-5)
+    (grad,) = torch.autograd.grad(out[:4].sum(), u)
+    assert grad[:2].tolist() == [1.0, 1.0]
+    assert 0 < float(grad[2]) < 1e-5
+    assert float(grad[3]) == 0.0
+
+
+def test_reverse_kl_drops_the_highest_energies_and_what_is_not_finite():
+    u = torch.tensor([1.0, 2.0, 50.0, float("inf"), float("nan")])
+    log_q = torch.zeros(5)
+    assert float(reverse_kl(u, log_q, drop=3)) == pytest.approx(1.5)
+    assert float(reverse_kl(u, log_q, drop=0)) == pytest.approx(53.0 / 3.0)
+
+
+def test_nll_leaves_out_frames_outside_the_support():
+    assert float(nll(torch.tensor([-1.0, -3.0, -torch.inf]))) == pytest.approx(2.0)
+
+
+def test_buffer_of_two_generators_is_unbiased_and_a_stale_density_is_not():
+    g = torch.Generator().manual_seed(0)
+    buffer, stale = Buffer(), Buffer()
+    for centre, scale in ((1.0, 2.0), (-1.0, 1.5)):
+        z = centre + scale * torch.randn(50_000, generator=g, dtype=torch.float64)
+        log_q = -0.5 * ((z - centre) / scale).square() - np.log(scale)
+        x, u = z[:, None, None].expand(-1, 1, 3), 0.5 * z.square()
+        assert buffer.add(x, u, log_q) > 10_000
+        stale.add(x, u, -0.5 * ((z + 1.0) / 1.5).square() - np.log(1.5))
+
+    def mean_square(b: Buffer) -> float:
+        x, log_w = b.merged()
+        assert float(torch.exp(log_w).sum()) == pytest.approx(1.0)
+        return float((torch.exp(log_w) * x[:, 0, 0].double().square()).sum())
+
+    assert mean_square(buffer) == pytest.approx(1.0, abs=0.03)
+    assert abs(mean_square(stale) - 1.0) > 0.1
+    restored = Buffer.from_tensors(buffer.tensors())
+    assert mean_square(restored) == mean_square(buffer)
+
+
+def test_buffer_gives_broken_energies_no_weight():
+    buffer = Buffer()
+    u = torch.tensor([0.0, float("inf"), float("nan"), 0.0], dtype=torch.float64)
+    assert buffer.add(torch.zeros(4, 1, 3), u, torch.zeros(4, dtype=torch.float64)) == pytest.approx(2.0)
+    assert len(buffer) == 2
