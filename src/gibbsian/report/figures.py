@@ -111,7 +111,8 @@ def _basin_lines(axis: Axes) -> None:
 def energy_histogram(reweighted: Series, proposal: Array, data: Series | None, data_name: str) -> str:
     """Densities of the reduced energy (kT): proposal as drawn, reweighted, and simulation data."""
     low, high = energy_range(reweighted, proposal, data)
-    edges = np.linspace(low, high, 71)
+    bins = int(np.clip(len(proposal) ** 0.5, 20, 70))
+    edges = np.linspace(low, high, bins + 1)
     with style():
         figure, (axis,) = new_figure(6.6, 3.0)
         shown = [("proposal, as drawn", (proposal, np.full(len(proposal), 1 / len(proposal))), PROPOSAL, "-", 0.0)]
@@ -125,7 +126,7 @@ def energy_histogram(reweighted: Series, proposal: Array, data: Series | None, d
                 axis.stairs(density, edges, color=colour, fill=True, alpha=shade, lw=0)
         axis.set(xlabel="reduced potential energy u / kT", ylabel="probability density", xlim=(low, high))
         axis.set_ylim(bottom=0)
-        axis.legend(loc="upper right")
+        axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0.2)
         return to_svg(figure, "energy", "Histogram of the potential energy: proposal, reweighted samples and data")
 
 

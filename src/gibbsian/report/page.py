@@ -111,7 +111,7 @@ def render(
         "setting": " · ".join(_setting(results, info.get("system") or {})),
         "has_data": data is not None,
     }
-    return _environment().get_template("template.html").render(context)
+    return _template().render(context)
 
 
 def _setting(results: Mapping[str, Any], system: Mapping[str, Any]) -> list[str]:
@@ -138,16 +138,18 @@ def _models(samples: Samples) -> Mapping[str, Any] | None:
         "pdb": pdb_string(topology, shown),
         "n": len(shown),
         "cartoon": topology.n_residues > 14,
+        "small": topology.n_atoms < 40,
         "drawing": figures.sticks(shown, topology.bonds, topology.elements),
-        "script": files("gibbsian.report").joinpath("vendor/3Dmol-min.js").read_text(encoding="utf-8"),
+        "script": _text("vendor/3Dmol-min.js"),
     }
 
 
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("gibbsian.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    return environment.from_string(_text("template.html"))
+
+
+def _text(name: str) -> str:
+    return files("gibbsian.report").joinpath(name).read_text(encoding="utf-8")
