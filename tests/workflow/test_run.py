@@ -54,7 +54,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, i
 def test_a_run_leaves_everything_the_design_names(undisturbed: tuple[Path, Path, int]) -> None:
     _, folder, _ = undisturbed
     for name in ("run.yaml", "manifest.json", "system/topology.pdb", "system/system.xml", "data", "model",
-                 "samples/manifest.json", "samples/samples.xtc", "samples/topology.pdb", "results.json",
+                 "samples/manifest.json", "samples/ensemble.xtc", "samples/topology.pdb", "results.json",
                  "report.html", "cite.bib"):  # fmt: skip
         assert (folder / name).exists(), name
     content = json.loads((folder / "results.json").read_text())

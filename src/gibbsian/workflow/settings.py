@@ -121,9 +121,11 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
+    unknown = ("extra_forbidden", "unexpected_keyword_argument")
+    # A misspelt key often makes another one missing; the spelling is what to correct.
+    first = min(error.errors(), key=lambda entry: entry["type"] not in unknown)
     where = ".".join(str(part) for part in first["loc"])
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if first["type"] in unknown:
         names = _names_at(RunSettings, first["loc"][:-1])
         close = get_close_matches(str(first["loc"][-1]), names, n=1)
         hint = f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(names)}"
