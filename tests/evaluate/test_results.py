@@ -5,7 +5,7 @@ import pytest
 
 from gibbsian.ensemble.basins import basin_masks
 from gibbsian.ensemble.ensemble import Ensemble
-from gibbsian.errors import InputError
+from gibbsian.errors import InputError, UnreliableError
 from gibbsian.evaluate.metrics import compare
 from gibbsian.evaluate.results import evaluate
 from gibbsian.evaluate.slow_modes import features, fit_tica
@@ -139,7 +139,7 @@ def test_alone_and_simulated():
 
 def test_bad_input():
     ensemble, reference = peptide(200), peptide(200)
-    with pytest.raises(InputError, match="all 200 weights are zero"):
+    with pytest.raises(UnreliableError, match="all 200 weights are zero"):
         evaluate(as_samples(ensemble, np.full(200, -np.inf)))
     with pytest.raises(InputError, match="310 K"):
         evaluate(ensemble, reference=peptide(200, temperature=310.0))

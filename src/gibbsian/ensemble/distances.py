@@ -1,8 +1,7 @@
 """Distances between ensembles: energies, torsions, Ramachandran plots.
 
 Each is zero only for equal distributions and infinitely many samples, so each is to be read beside its
-floor: the same distance between two disjoint parts of the reference at the same sample size (see
-`split_reference`).
+floor: the same distance between two disjoint parts of the reference at the same sample size (see `split_reference`).
 """
 
 import numpy as np

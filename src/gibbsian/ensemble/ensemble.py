@@ -25,8 +25,7 @@ class Ensemble:
         (n, n_atoms, 3) nm, float32.
     log_w
         (n,) unnormalised log weights towards the target at `temperature`, float64; -inf where the weight is
-        zero. For importance samples their mean exponential is Z; for simulation data only ratios mean
-        anything.
+        zero. For importance samples their mean exponential is Z; for simulation data only ratios mean anything.
     topology, temperature
         Atoms and bonds; K.
     u

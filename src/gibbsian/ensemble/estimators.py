@@ -111,8 +111,7 @@ def free_energy(
 ) -> Estimate:
     """Free energy -ln(P / (1 - P)) in kT of the basin marked by `mask` (n,), with its error.
 
-    The error is that of P (see `mean`) divided by P (1 - P). An empty basin has (inf, inf), a full one
-    (-inf, inf).
+    The error is that of P (see `mean`) divided by P (1 - P). An empty basin has (inf, inf), a full one (-inf, inf).
     """
     inside = np.asarray(mask)
     if inside.dtype != np.bool_:

@@ -1,7 +1,6 @@
 """Anyone's ensemble: our own folders, `.npy` arrays, and trajectories that mdtraj reads.
 
-Readers neither relabel hydrogens nor compute energies: whoever needs energies does both, with a System at
-hand.
+Readers neither relabel hydrogens nor compute energies: whoever needs energies does both, with a System at hand.
 """
 
 from importlib import import_module
@@ -170,8 +169,8 @@ def _check(path: Path, positions: NDArray[np.float32], topology: Topology) -> No
         raise InputError(f"{path}: no frames; give at least one")
     if positions.shape[1] != topology.n_atoms:
         raise InputError(
-            f"{path}: {positions.shape[1]} atoms, the topology has {topology.n_atoms}; give an ensemble of "
-            "the same atoms"
+            f"{path}: {positions.shape[1]} atoms, the topology has {topology.n_atoms}; "
+            "give an ensemble of the same atoms"
         )
     finite = np.isfinite(positions).all(axis=(1, 2))
     if not finite.all():

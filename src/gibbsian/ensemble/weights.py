@@ -115,8 +115,7 @@ def k_hat(log_w: ArrayLike) -> float:
     Returns
     -------
     float
-        k-hat; 0 where the largest weights are equal (no tail), inf where fewer than five of them are left to
-        fit.
+        k-hat; 0 where the largest weights are equal (no tail), inf where fewer than five of them are left to fit.
 
     Notes
     -----

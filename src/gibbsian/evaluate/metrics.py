@@ -96,8 +96,7 @@ def compare(
     ensemble, reference
         Of the same molecule at the same temperature; both are resampled by their weights to one size.
     n
-        Largest sample size; the size used is at most half the effective reference, so that its floor has the
-        same.
+        Largest sample size; the size used is at most half the effective reference, so that its floor has the same.
     n_transport
         Largest size for those that solve an assignment problem.
     splits
@@ -141,15 +140,13 @@ def compare(
 def _comparable(ensemble: Ensemble, reference: Ensemble) -> None:
     if ensemble.topology.elements != reference.topology.elements:
         raise InputError(
-            f"reference: {reference.topology.n_atoms} atoms, the ensemble has {ensemble.topology.n_atoms}, "
-            "or in another "
-            "order; give a reference of the same molecule"
+            f"reference: {reference.topology.n_atoms} atoms, the ensemble has {ensemble.topology.n_atoms}, or in "
+            "another order; give a reference of the same molecule"
         )
     if abs(ensemble.temperature - reference.temperature) > 1e-6:
         raise InputError(
             f"reference: made at {reference.temperature:g} K, the ensemble at {ensemble.temperature:g} K; "
-            "give one at the "
-            "same temperature"
+            "give one at the same temperature"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gibbsian.ensemble.basins import basin_masks
 from gibbsian.ensemble.ensemble import Ensemble
-from gibbsian.errors import InputError
+from gibbsian.errors import UnreliableError
 from gibbsian.evaluate.metrics import compare
 from gibbsian.evaluate.observables import averages, observables
 from gibbsian.evaluate.slow_modes import Tica
@@ -56,16 +56,17 @@ def evaluate(
     -------
     dict
         ``system, recipe, seed, samples, ess, forward_ess, k_hat, log_z, basins, observables, distances,
-        verdict, performance``. ``log_z`` and ``forward_ess`` are None where unknown, as is a reference
-        column.
+        verdict, performance``. ``log_z`` and ``forward_ess`` are None where unknown, as is a reference column.
 
     Raises
     ------
+    UnreliableError
+        If every weight is zero.
     InputError
-        If every weight is zero, or the reference is of another molecule or temperature.
+        If the reference is of another molecule or temperature.
     """
     if ensemble.ess == 0:
-        raise InputError(
+        raise UnreliableError(
             f"ensemble: all {len(ensemble)} weights are zero; the model does not fit the target, train anew"
         )
     compared = reference if reference is not None else data

@@ -61,8 +61,7 @@ def fit_tica(runs: Sequence[NDArray[np.floating]], *, lag: int, n_components: in
     """Fit TICA, symmetrised in time, on continuous runs.
 
     Solves C(lag) v = lambda C(0) v with the means and covariances of both ends of all lagged pairs of frames.
-    Frames of replicas that hop between temperatures are not runs: give demultiplexed or single-temperature
-    simulations.
+    Frames of replicas that hop between temperatures are not runs: give demultiplexed or single-temperature simulations.
 
     Parameters
     ----------

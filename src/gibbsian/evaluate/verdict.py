@@ -41,8 +41,7 @@ def judge(ensemble: Ensemble, *, basins: tuple[BasinShare, ...] = (), forward: F
     """Apply the rule of reliability.
 
     Reliable: k-hat below `k_hat_limit`, at least 100 effective samples, and, where a reference or data exist,
-    no basin with more than 1 % of theirs lost and a forward effective sample size above a tenth of the
-    reverse one.
+    no basin with more than 1 % of theirs lost and a forward effective sample size above a tenth of the reverse one.
 
     Parameters
     ----------
@@ -65,23 +64,20 @@ def judge(ensemble: Ensemble, *, basins: tuple[BasinShare, ...] = (), forward: F
         )
     if not k < limit:
         reasons.append(
-            f"The weights have too heavy a tail (k-hat {k:.2f}, must be below {limit:.2f} for {n} "
-            "samples), so their errors "
-            "cannot be trusted: train longer or on more data; more samples alone will not help."
+            f"The weights have too heavy a tail (k-hat {k:.2f}, must be below {limit:.2f} for {n} samples), "
+            "so their errors cannot be trusted: train longer or on more data; more samples alone will not help."
         )
     for basin in basins:
         if basin.reference > FREQUENT and basin.ensemble < LOST * basin.reference:
             reasons.append(
-                f"The basin {basin.name} is lost: {basin.ensemble:.2%} of the ensemble, "
-                f"{basin.reference:.2%} of the "
-                "reference: train on data that cover it, without a stage that follows the energy alone."
+                f"The basin {basin.name} is lost: {basin.ensemble:.2%} of the ensemble, {basin.reference:.2%} of "
+                "the reference: train on data that cover it, without a stage that follows the energy alone."
             )
     if forward is not None and not forward.fraction > FORWARD_SHARE * ensemble.ess_fraction:
         reasons.append(
-            f"The forward effective sample size on {forward.n} held-out frames is {forward.fraction:.2%}, "
-            "the reverse one "
-            f"{ensemble.ess_fraction:.2%}: the model misses part of the distribution; train on more varied "
-            "data."
+            f"The forward effective sample size on {forward.n} held-out frames is {forward.fraction:.2%}, the "
+            f"reverse one {ensemble.ess_fraction:.2%}: the model misses part of the distribution; train on more "
+            "varied data."
         )
     if reasons:
         return Verdict(False, tuple(reasons))

@@ -3,8 +3,7 @@
     x_i ~ q,   log w_i = -u_ext(x_i) - log q(x_i),   u_ext = u - log_gauge,   <f> = sum w_i f(x_i) / sum w_i
 
 and Z is the mean weight. Chunk i draws from its own random stream, seeded with (seed, i), and is written to
-disk when done; a chunk that is there is read, so an interrupted run gives the same bytes as an undisturbed
-one.
+disk when done; a chunk that is there is read, so an interrupted run gives the same bytes as an undisturbed one.
 
 Energies, log q and with them the weights belong to the float64 coordinates that the proposal returned; the
 ensemble keeps these rounded to float32 (1e-8 to 1e-7 nm), which moves an energy by about 1e-4 kT.
@@ -57,8 +56,7 @@ def require_density(proposal: SamplingProposal, method: str) -> Proposal:
     if not isinstance(proposal, Proposal):
         raise InputError(
             f"{method}: {type(proposal).__name__} can only be sampled, it has no density, so its samples "
-            "cannot be "
-            "weighted; choose a recipe with an exact density"
+            "cannot be weighted; choose a recipe with an exact density"
         )
     return proposal
 
@@ -92,8 +90,7 @@ def sample_snis(
         Random seed and samples per chunk; the result depends on both. Whole chunks are drawn and `n`
         returned.
     until_ess
-        Go on in chunks after `n` samples until this effective number is reached, or `n_max` samples are
-        drawn.
+        Go on in chunks after `n` samples until this effective number is reached, or `n_max` samples are drawn.
     report
         Called after each chunk with ``ess=``; may raise `StoppedError`.
 
