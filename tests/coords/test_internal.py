@@ -13,7 +13,30 @@ from gibbsian.errors import InputError
 from gibbsian.testing.bijection import check_bijection
 
 SMALL = ["ACE-ALA-NME", "ACE-ILE-NME", "ACE-TRP-NME", "ACE-PRO-NME", "ACE-ARG-NME", "NALA-GLY-CALA", "NPRO-CSER"]
-RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIE HID HIP ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split()
+RESIDUES = [
+    "ALA",
+    "ARG",
+    "ASN",
+    "ASP",
+    "CYS",
+    "GLN",
+    "GLU",
+    "GLY",
+    "HIE",
+    "HID",
+    "HIP",
+    "ILE",
+    "LEU",
+    "LYS",
+    "MET",
+    "PHE",
+    "PRO",
+    "SER",
+    "THR",
+    "TRP",
+    "TYR",
+    "VAL",
+]
 
 
 def permuted(topology: Topology, seed: int) -> tuple[Topology, np.ndarray]:

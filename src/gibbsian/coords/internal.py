@@ -1,4 +1,4 @@
-"""Internal coordinates: bonds, angles and torsions of a whole molecule, forward and inverse, with the exact Jacobian."""
+"""Internal coordinates: bonds, angles and torsions of a whole molecule, both ways, with the exact Jacobian."""
 
 import math
 from typing import NamedTuple
@@ -105,9 +105,7 @@ class InternalCoordinates:
     def _first_three(self, bonds: Tensor, angles: Tensor) -> Tensor:
         zero = torch.zeros_like(bonds[0])
         second = torch.stack([bonds[0], zero, zero], -1)
-        third = torch.stack(
-            [bonds[0] - bonds[1] * torch.cos(angles[0]), bonds[1] * torch.sin(angles[0]), zero], -1
-        )
+        third = torch.stack([bonds[0] - bonds[1] * torch.cos(angles[0]), bonds[1] * torch.sin(angles[0]), zero], -1)
         x = bonds.new_zeros(self.n_atoms, bonds.shape[1], 3)
         return x.index_copy(0, self._atoms[1:3].to(x.device), torch.stack([second, third]))
 

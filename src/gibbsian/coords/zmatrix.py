@@ -1,5 +1,6 @@
 """The Z-matrix of a molecule: which atom is placed from which, worked out from bonds and atom names alone."""
 
+import itertools
 import re
 from collections import deque
 from dataclasses import dataclass
@@ -75,9 +76,7 @@ def build_zmatrix(topology: Topology) -> ZMatrix:
         If the molecule has fewer than four atoms or is not connected.
     """
     if topology.n_atoms < 4:
-        raise InputError(
-            f"topology: internal coordinates need at least 4 atoms, got {topology.n_atoms}; add atoms"
-        )
+        raise InputError(f"topology: internal coordinates need at least 4 atoms, got {topology.n_atoms}; add atoms")
     path = _backbone(topology)
     builder = _Builder(topology, path)
     for hydrogens in (False, True):
@@ -176,7 +175,7 @@ def _backbone(topology: Topology) -> list[int]:
         atoms = [topology.find(residue, name) for name in ("N", "CA", "C")]
         if None not in atoms:
             path.extend(atom for atom in atoms if atom is not None)
-    bonded = all(b in topology.neighbours[a] for a, b in zip(path, path[1:], strict=False))
+    bonded = all(b in topology.neighbours[a] for a, b in itertools.pairwise(path))
     if not path or not bonded:
         return _longest_chain(topology)
     return _cap(topology, _cap(topology, path)[::-1])[::-1]
@@ -189,9 +188,7 @@ def _cap(topology: Topology, path: list[int]) -> list[int]:
         nexts = [
             i
             for i in topology.neighbours[path[-1]]
-            if i not in path
-            and topology.residue_index[i] != residue
-            and topology.elements[i] not in ("H", "O")
+            if i not in path and topology.residue_index[i] != residue and topology.elements[i] not in ("H", "O")
         ]
         if not nexts or (step == 0 and len(nexts) > 1):
             break
@@ -232,9 +229,7 @@ def _in_small_ring(topology: Topology, a: int, b: int) -> bool:
     seen = {a}
     frontier = {a}
     for _ in range(_LARGEST_RIGID_RING - 1):
-        frontier = {
-            j for i in frontier for j in topology.neighbours[i] if j not in seen and not (i == a and j == b)
-        }
+        frontier = {j for i in frontier for j in topology.neighbours[i] if j not in seen and not (i == a and j == b)}
         if b in frontier:
             return True
         seen |= frontier

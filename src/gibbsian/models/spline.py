@@ -1,7 +1,7 @@
 """The default recipe: a hierarchical coupling flow of rational-quadratic splines over full internal coordinates.
 
-``q(x) = q(torsions) q(angles | torsions) q(bonds | angles, torsions) |dy / dx|``. Proper torsions live on the full circle,
-everything else is whitened with the statistics of the training data and modelled on the line.
+``q(x) = q(torsions) q(angles | torsions) q(bonds | angles, torsions) |dy / dx|``. Proper torsions live on the full
+circle, everything else is whitened with the statistics of the training data and modelled on the line.
 """
 
 import math
@@ -60,7 +60,7 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Data to base: variables (B, n) and log-determinant (B,)."""
+        """Return base variables (B, n) of data variables, and the log-determinant (B,)."""
         log_det = v.new_zeros(len(v))
         for layer in self.layers:
             v, change = layer(v, context)
@@ -68,7 +68,7 @@ class Stack(nn.Module):
         return v, log_det
 
     def inverse(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Base to data: variables (B, n) and log-determinant (B,)."""
+        """Return data variables (B, n) of base variables, and the log-determinant (B,)."""
         log_det = v.new_zeros(len(v))
         for layer in reversed(self.layers):
             assert isinstance(layer, SplineCoupling)

@@ -2,8 +2,8 @@
 
 Proper torsions become turns on the circle [0, 1). Everything else (sibling deltas, ring torsions, angles, bonds) is
 narrow: its mean is regressed on the proper torsions and the residual is whitened, in the order deltas, angles, bonds.
-Both steps are triangular, so the hierarchy q(torsions) q(angles | torsions) q(bonds | angles, torsions) survives and the
-Jacobian is constant.
+Both steps are triangular, so the hierarchy q(torsions) q(angles | torsions) q(bonds | angles, torsions) survives
+and the Jacobian is constant.
 """
 
 import math

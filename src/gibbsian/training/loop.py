@@ -34,12 +34,29 @@ class Trainable(Protocol):
 
     topology: Topology
 
-    def log_prob(self, x: Tensor) -> Tensor: ...
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]: ...
-    def rsample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]: ...
-    def parameters(self) -> Iterable[nn.Parameter]: ...
-    def state_dict(self) -> dict[str, Tensor]: ...
-    def load_state_dict(self, state: dict[str, Tensor]) -> Any: ...
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density of `x` (B, n_atoms, 3) nm, (B,), differentiable in the weights."""
+        ...
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw conformations (n, n_atoms, 3) nm and their log density (n,)."""
+        ...
+
+    def rsample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw the same, differentiable in the weights, for reverse KL."""
+        ...
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Learnt weights."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All weights by name."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> Any:
+        """Overwrite all weights."""
+        ...
 
 
 def train(
@@ -146,11 +163,12 @@ def prepare(stage: Stage, frames: Frames, held_out: Frames, buffer: Buffer) -> t
     n_refit = round(stage.refit_fraction * stage.batch)
     out = torch.arange(len(buffer)) % 10 == 0
     x, log_w = buffer.merged()
-    own = [Frames(x[mask], log_w[mask]) for mask in (~out, out)]
-    return tuple(
-        [Source(part, n) for part, n in ((given, stage.batch - n_refit), (generated, n_refit)) if n > 0]
-        for given, generated in zip((frames, held_out), own, strict=True)
-    )
+
+    def mix(given: Frames, mask: Tensor) -> list[Source]:
+        parts = ((given, stage.batch - n_refit), (Frames(x[mask], log_w[mask]), n_refit))
+        return [Source(part, n) for part, n in parts if n > 0]
+
+    return mix(frames, ~out), mix(held_out, out)
 
 
 def draw_batch(sources: list[Source], groups: list[Symmetry], generator: torch.Generator) -> Tensor:

@@ -1,5 +1,6 @@
 """Coupling layers over a mix of angles on the circle and real variables."""
 
+import itertools
 import math
 
 import torch
@@ -31,12 +32,13 @@ class Conditioner(nn.Module):
     def __init__(self, n_in: int, n_out: int, hidden: int, depth: int) -> None:
         super().__init__()
         sizes = [n_in, *[hidden] * depth]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.last = nn.Linear(sizes[-1], n_out)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, h: Tensor) -> Tensor:
+        """Map inputs (B, n_in) to outputs (B, n_out)."""
         for k, layer in enumerate(self.hidden):
             new = nn.functional.silu(layer(h))
             h = new if k == 0 else h + new
@@ -89,7 +91,7 @@ class SplineCoupling(nn.Module):
         self.conditioner = Conditioner(max(n_in, 1), len(self._changed) * (3 * bins + 1), hidden, depth)
 
     def forward(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Data to base: return the new variables and the log-determinant, (B,)."""
+        """Return the variables one step closer to the base, and the log-determinant, (B,)."""
         knots, shift, log_scale = self._splines(v, context)
         x = v[:, self._changed]
         scaled = x * torch.exp(log_scale) + shift
@@ -101,7 +103,7 @@ class SplineCoupling(nn.Module):
         return v.index_copy(1, self._changed, y), log_det.sum(-1)
 
     def inverse(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Base to data; return the new variables and the log-determinant, (B,)."""
+        """Return the variables one step closer to the data, and the log-determinant, (B,)."""
         knots, shift, log_scale = self._splines(v, context)
         y = v[:, self._changed]
         unit = torch.where(self._circular, y, self._to_unit(y))
