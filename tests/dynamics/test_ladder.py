@@ -18,7 +18,7 @@ def test_ladder_is_geometric_and_grows_with_the_molecule() -> None:
     assert small[0] == 300.0
     assert small[-1] == pytest.approx(700.0)
     assert np.allclose(np.diff(np.log(small)), math.log(small[1] / small[0]))
-    assert len(small) == 6
+    assert len(small) == 5
     assert len(large) > 2 * len(small)
     assert temperature_ladder(300.0, 250.0, 22) == (300.0,)
     assert temperature_ladder(300.0, 700.0, 22, n=1) == (300.0,)

@@ -87,7 +87,5 @@ def _statistics(states: list[GroupState], parts: list[Any], settings: ExchangeSe
         "resets": sum(s.resets for s in states),
         "walkers": settings.ladders * len(settings.temperatures or ()),
         "frames_per_walker": n_frames,
-        "aggregate_ns": round(
-            sum(s.step * s.swaps.walker_at.numel() for s in states) * settings.timestep / 1000, 4
-        ),
+        "aggregate_ns": round(sum(s.step * s.swaps.walker_at.numel() for s in states) * settings.timestep / 1000, 4),
     }

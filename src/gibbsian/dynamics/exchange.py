@@ -31,9 +31,9 @@ class ExchangeSettings:
     Attributes
     ----------
     temperatures
-        K, rising, the system's first; None makes a geometric ladder up to `t_max`.
+        K, rising, usually from the system's on; None makes a geometric ladder up to `t_max`.
     t_max, n_temperatures
-        Top of that ladder, K, and its size; None takes as many as an acceptance of 0.4 needs.
+        Top of that ladder, K, and its size; None takes as many as an acceptance of 0.3 needs.
     ladders
         Independent ladders; error bars come from their differences.
     groups
@@ -44,7 +44,8 @@ class ExchangeSettings:
     exchange_every, save_every
         Steps between exchanges and between frames; the second is a multiple of the first.
     shard
-        Frames of each walker in one file, and between checkpoints.
+        Frames of each walker in one file, and between checkpoints; None takes fewer for larger molecules, so
+        that a checkpoint comes every few seconds.
     timestep, friction, hydrogen_mass
         ps, 1/ps, dalton.
     start_temperature, start_steps
@@ -56,13 +57,13 @@ class ExchangeSettings:
     temperatures: tuple[float, ...] | None = None
     t_max: float = 700.0
     n_temperatures: int | None = None
-    ladders: int = 48
+    ladders: int = 54
     groups: int = 2
     steps: int = 50_000
     equilibration: int = 5_000
     exchange_every: int = 50
     save_every: int = 250
-    shard: int = 10
+    shard: int | None = None
     timestep: float = 0.002
     friction: float = 1.0
     hydrogen_mass: float = 4.0
@@ -92,18 +93,17 @@ class ExchangeSettings:
                 f"give multiples of exchange_every ({self.exchange_every})"
             )
         if self.groups > self.ladders:
-            raise InputError(
-                f"groups: got {self.groups} for {self.ladders} ladders; give at most one per ladder"
-            )
-        if self.temperatures is not None and np.any(np.diff(self.temperatures) <= 0):
-            raise InputError(f"temperatures: got {self.temperatures}; give them rising, without repeats")
+            raise InputError(f"groups: got {self.groups} for {self.ladders} ladders; give at most one per ladder")
+        if self.temperatures is not None and np.any(np.diff((0.0, *self.temperatures)) <= 0):
+            raise InputError(f"temperatures: got {self.temperatures}; give them positive and rising")
 
     def resolved(self, system: System) -> "ExchangeSettings":
-        """Return the same settings with the temperatures written out."""
+        """Return the same settings with the temperatures and the shard length written out."""
         temperatures = self.temperatures or temperature_ladder(
             system.temperature, self.t_max, system.n_atoms, self.n_temperatures
         )
-        return replace(self, temperatures=tuple(float(t) for t in temperatures))
+        shard = self.shard or int(np.clip(4000 / system.n_atoms**2, 1, 10))
+        return replace(self, temperatures=tuple(float(t) for t in temperatures), shard=shard)
 
     def group_sizes(self) -> list[int]:
         """Ladders in each group."""
@@ -162,9 +162,7 @@ class Frames:
     level: Tensor
 
 
-def make_group(
-    system: System, settings: ExchangeSettings, index: int, potential: Potential, device: str
-) -> Group:
+def make_group(system: System, settings: ExchangeSettings, index: int, potential: Potential, device: str) -> Group:
     """Set up group `index` of resolved settings."""
     if settings.temperatures is None:
         raise ValueError("settings must be resolved first")
@@ -222,9 +220,7 @@ def advance(group: Group, state: GroupState, n_blocks: int) -> tuple[GroupState,
         kept = state.step - settings.equilibration
         if kept > 0 and kept % settings.save_every == 0:
             state = _centred(state)
-            frames.append(
-                (state.motion.x.cpu(), state.motion.energy.cpu().double(), state.swaps.level.flatten())
-            )
+            frames.append((state.motion.x.cpu(), state.motion.energy.cpu().double(), state.swaps.level.flatten()))
     return state, _stack(frames, state.motion.x)
 
 
@@ -276,6 +272,4 @@ def _stack(frames: list[tuple[Tensor, Tensor, Tensor]], x: Tensor) -> Frames:
 def no_frames(x: Tensor) -> Frames:
     """Return an empty stretch of trajectory for walkers at `x` (W, N, 3)."""
     n, atoms = x.shape[:2]
-    return Frames(
-        torch.empty(n, 0, atoms, 3), torch.empty(n, 0).double(), torch.empty(n, 0, dtype=torch.long)
-    )
+    return Frames(torch.empty(n, 0, atoms, 3), torch.empty(n, 0).double(), torch.empty(n, 0, dtype=torch.long))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def temperature_ladder(
-    lowest: float, highest: float, n_atoms: int, n: int | None = None, acceptance: float = 0.4
+    lowest: float, highest: float, n_atoms: int, n: int | None = None, acceptance: float = 0.3
 ) -> tuple[float, ...]:
     """Geometric temperatures from `lowest` to `highest` K.
 
@@ -66,9 +66,7 @@ def first_swaps(n_ladders: int, n_temperatures: int) -> Swaps:
     )
 
 
-def swap_neighbours(
-    swaps: Swaps, energy: Tensor, beta: Tensor, parity: int, generator: torch.Generator
-) -> Swaps:
+def swap_neighbours(swaps: Swaps, energy: Tensor, beta: Tensor, parity: int, generator: torch.Generator) -> Swaps:
     """Metropolis exchange between neighbouring temperatures, for the pairs (k, k+1) with k of one parity.
 
     Accepting with min(1, exp((beta_k - beta_l)(U_k - U_l))) keeps the joint distribution of each ladder.

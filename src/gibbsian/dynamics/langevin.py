@@ -77,9 +77,7 @@ class StepsEngine(Protocol):
         ...
 
 
-def start(
-    x: Tensor, potential: Potential, masses: Tensor, kt: Tensor, generator: torch.Generator
-) -> LangevinState:
+def start(x: Tensor, potential: Potential, masses: Tensor, kt: Tensor, generator: torch.Generator) -> LangevinState:
     """State at positions `x` (B, N, 3) with Maxwell-Boltzmann velocities at `kt` (B,) kJ/mol."""
     energy, force = potential.energy_and_force(x)
     return LangevinState(x=x.clone(), v=velocities(x, masses, kt, generator), energy=energy, force=force)

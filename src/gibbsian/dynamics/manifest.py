@@ -44,6 +44,5 @@ def refuse_other(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
             there = found.get(part, {}).get(name)
             if name != _MAY_GROW and there != value:
                 raise InputError(
-                    f"{folder}: holds a simulation with {name} {there}, not {value}; "
-                    "choose another folder or delete it"
+                    f"{folder}: holds a simulation with {name} {there}, not {value}; choose another folder or delete it"
                 )

@@ -73,26 +73,19 @@ def read_checkpoint(folder: Path, seed: int, index: int, device: str) -> tuple[G
             choice=choice,
         )
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise InputError(
-            f"{path}: damaged checkpoint ({error}); delete {folder} to simulate it anew"
-        ) from error
+        raise InputError(f"{path}: damaged checkpoint ({error}); delete {folder} to simulate it anew") from error
     return state, counters["shards"]
 
 
-def read_shards(
-    folder: Path, n_shards: int
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int16]]:
+def read_shards(folder: Path, n_shards: int) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int16]]:
     """Positions (W, F, N, 3) nm, energies (W, F) kJ/mol and temperature levels (W, F) of one group."""
     parts = []
     for name in ("positions", "energies", "levels"):
         try:
             shards = [
-                np.load(folder / f"{name}-{i:05d}.npy", mmap_mode="r", allow_pickle=False)
-                for i in range(n_shards)
+                np.load(folder / f"{name}-{i:05d}.npy", mmap_mode="r", allow_pickle=False) for i in range(n_shards)
             ]
         except (OSError, ValueError) as error:
-            raise InputError(
-                f"{folder}: damaged shard ({error}); delete the folder to simulate it anew"
-            ) from error
+            raise InputError(f"{folder}: damaged shard ({error}); delete the folder to simulate it anew") from error
         parts.append(np.concatenate(shards, axis=1))
     return parts[0], parts[1], parts[2]

@@ -165,7 +165,7 @@ def _chunk(run: _Run, goal: int) -> None:
 
 def _next_checkpoint(step: int, settings: ExchangeSettings) -> int:
     """Checkpoints follow a fixed grid in steps, with one at the end of equilibration."""
-    chunk = settings.save_every * settings.shard
+    chunk = settings.save_every * (settings.shard or 1)
     if step < settings.equilibration:
         return min(step + chunk, settings.equilibration)
     kept = step - settings.equilibration

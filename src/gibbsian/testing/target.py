@@ -24,9 +24,7 @@ def check_target(target: Target, x: Tensor, step: float = 1e-5, tolerance: float
         On the slope, relative to the gradient's norm.
     """
     batch = len(x)
-    assert x.shape == (batch, target.n_atoms, 3), (
-        f"x has shape {tuple(x.shape)}, target {target.n_atoms} atoms"
-    )
+    assert x.shape == (batch, target.n_atoms, 3), f"x has shape {tuple(x.shape)}, target {target.n_atoms} atoms"
     before = getattr(target, "calls", None)
     leaf = x.detach().clone().requires_grad_()
     u = target.u(leaf)
