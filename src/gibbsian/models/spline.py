@@ -12,14 +12,17 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from gibbsian.chem.residues import symmetry_groups
 from gibbsian.chem.topology import Topology
 from gibbsian.coords.internal import InternalCoordinates
+from gibbsian.coords.permutations import random_relabelling
 from gibbsian.errors import InputError
 from gibbsian.models.layers.coupling import SplineCoupling, count_features, features
 from gibbsian.models.standardise import Standardise, Statistics, fit_statistics
 from gibbsian.models.storage import read_tensors, write_tensors
 
 FORMAT = "gibbsian-spline-1"
+STATISTICS_FRAMES = 50_000
 STATISTICS = ("centre", "regression", "cholesky")
 
 
@@ -131,7 +134,13 @@ class SplineFlow(nn.Module):
         config: SplineConfig = SplineConfig(),
         seed: int = 0,
     ) -> Self:
-        """Make an untrained flow with the statistics of weighted conformations `x` (n, n_atoms, 3) nm."""
+        """Make an untrained flow with the statistics of weighted conformations `x` (n, n_atoms, 3) nm.
+
+        They are relabelled by random symmetries first, as in training, and thinned to 50,000.
+        """
+        stride = -(-len(x) // STATISTICS_FRAMES)
+        x, log_w = x[::stride], None if log_w is None else log_w[::stride]
+        x = random_relabelling(x, symmetry_groups(topology), torch.Generator().manual_seed(seed))
         statistics = fit_statistics(InternalCoordinates(topology), x, log_w)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -23,6 +23,11 @@ class Frames:
     def __len__(self) -> int:
         return len(self.x)
 
+    def thinned(self, most: int) -> "Frames":
+        """At most about `most` frames, evenly spaced."""
+        stride = -(-len(self) // most)
+        return Frames(self.x[::stride], self.log_w[::stride])
+
 
 class Source:
     """Frames from which `n` conformations of each batch are drawn, with replacement and in proportion to weights."""

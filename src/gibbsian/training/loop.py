@@ -25,6 +25,7 @@ from gibbsian.training.losses import nll, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 
 CHUNK = 4096
+EVALUATED = 8192
 
 Model = TypeVar("Model", bound="Trainable")
 
@@ -100,9 +101,10 @@ def train(
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     frames, held_out = map(frames_of, split(data, settings.held_out, settings.seed))
+    held_out = held_out.thinned(EVALUATED)
     groups = symmetry_groups(model.topology)
     total = sum(stage.steps for stage in stages)
-    key = _fingerprint(data, stages, settings)
+    key = _fingerprint(model, data, stages, settings)
     run = load_checkpoint(place, key, model, settings.weight_decay) or Run.begin(model, settings.seed)
     log = TrainingLog(place / "log.jsonl", keep_until=run.step)
 
@@ -244,8 +246,9 @@ def _weighted_nll(model: Trainable, frames: Frames) -> float:
     return -float((weights * torch.where(inside, log_q, 0.0)).sum())
 
 
-def _fingerprint(data: Ensemble, stages: Sequence[Stage], settings: TrainSettings) -> str:
-    digest = hashlib.sha256(json.dumps([asdict(s) for s in stages] + [asdict(settings)]).encode())
+def _fingerprint(model: Trainable, data: Ensemble, stages: Sequence[Stage], settings: TrainSettings) -> str:
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    digest = hashlib.sha256(json.dumps([asdict(s) for s in stages] + [asdict(settings), shapes]).encode())
     digest.update(data.positions.tobytes())
     digest.update(data.log_w.tobytes())
     return digest.hexdigest()
