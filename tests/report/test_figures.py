@@ -78,3 +78,8 @@ def test_training_curves_mark_stages():
     svg = figures.training_curves(log, "step", {"training": "train_nll"})
     assert "kl" in svg
     assert ">training<" in svg
+
+
+def test_clashes_do_not_stretch_the_axis_of_log_weights():
+    log_w = np.concatenate([np.random.default_rng(4).normal(size=500), np.full(50, -60_000.0)])
+    assert "60000" not in figures.log_weight_histogram(log_w)

@@ -34,12 +34,14 @@ def test_unreliable_run_says_why_and_what_to_do():
     assert not any("--until-ess" in line for line in found.advice)  # more of the same would not help
 
 
-def test_lost_state_is_named_before_other_advice():
+def test_lost_state_asks_for_data_not_for_samples():
     bad = results() | {
         "verdict": {"reliable": False, "reasons": ["forward ESS"]},
         "forward_ess": {"fraction": 0.001, "n": 2000},
     }
-    assert "w_kl" in headline(bad).advice[0]
+    advice = headline(bad).advice
+    assert "more data" in advice[0]
+    assert "w_kl" in advice[1]
 
 
 def test_missing_numbers_are_left_out():

@@ -32,6 +32,8 @@ Series = tuple[Array, Array]
 RAMACHANDRAN_BINS = 60
 RAMACHANDRAN_DEPTH = 8.0
 """kT; deeper is left blank."""
+LOG_WEIGHT_DEPTH = 20.0
+"""Clashes have log weights of minus thousands; below this they carry nothing and are not drawn."""
 _DEPTH_COLOURS = LinearSegmentedColormap.from_list(
     "depth", ["#0b2a4a", "#1b5e8c", "#3f97b5", "#8fc7c4", "#dbe6c4", "#f3d9a0"]
 )
@@ -185,7 +187,7 @@ def _point(axis: Axes, estimate: Mapping[str, Any], place: float, colour: str, m
 def log_weight_histogram(log_w: Array) -> str:
     """Histogram of the log weights about the mean weight, and where their share of the total weight lies."""
     centred = log_w - _log_mean_exp(log_w)
-    low, high = np.quantile(centred, 0.005), centred.max()
+    low, high = max(np.quantile(centred, 0.005), -LOG_WEIGHT_DEPTH), centred.max()
     edges = np.linspace(low, high + 0.02 * (high - low) + 1e-6, 61)
     with style():
         figure, (axis,) = new_figure(3.4, 2.5)
@@ -333,11 +335,10 @@ def sticks(models: NDArray[np.float64], bonds: NDArray[np.int64], elements: Sequ
     with style():
         figure, (axis,) = new_figure(5.6, 3.4)
         for place, model in enumerate(flat):
-            for i, j in bonds[heavy].tolist():
-                axis.plot(
-                    model[[i, j], 0], model[[i, j], 1], color=REWEIGHTED, lw=2.2 if place == 0 else 1.1,
-                    alpha=1.0 if place == 0 else 0.28, solid_capstyle="round",
-                )  # fmt: skip
+            # One line per conformation, broken after each bond.
+            lines = np.insert(model[bonds[heavy]], 2, np.nan, axis=1).reshape(-1, 2)
+            width, opacity = (2.2, 1.0) if place == 0 else (1.1, 0.28)
+            axis.plot(*lines.T, color=REWEIGHTED, lw=width, alpha=opacity, solid_capstyle="round")
         axis.set_aspect("equal")
         axis.axis("off")
         return to_svg(figure, "sticks", f"{len(models)} conformations drawn by weight and superposed, heavy atoms only")

@@ -100,11 +100,12 @@ def _advice(results: Mapping[str, Any]) -> tuple[str, ...]:
     n = (results.get("samples") or {}).get("proposed") or 0
     k_hat = _finite(results.get("k_hat"))
     heavy = k_hat is None or k_hat >= k_hat_limit(n)
-    if forward.get("fraction") is not None and forward["fraction"] < FORWARD_SHARE * fraction:
-        advice.append("Train without stages that follow the energy alone (w_kl under stages in run.yaml).")
-    if heavy or fraction < 0.01:
+    lost = forward.get("fraction") is not None and forward["fraction"] < FORWARD_SHARE * fraction
+    if lost or heavy or fraction < 0.01:
         advice.append("Start a run with more data: raise steps under data in a copy of run.yaml and give a new -o.")
-    if not heavy and count < 3 * MIN_EFFECTIVE:
+    if lost:
+        advice.append("Drop stages with w_kl from run.yaml, if there are any: they favour frequent states.")
+    if not heavy and not lost and count < 3 * MIN_EFFECTIVE:
         advice.append("Draw more: gibbsian sample FOLDER --until-ess 500 tops up this run.")
     if any(_disagrees(row) for row in results.get("basins") or ()):
         advice.append("Repeat with another --seed: a shift that stays is no chance.")

@@ -136,6 +136,7 @@ def _models(samples: Samples) -> Mapping[str, Any] | None:
     shown = representatives(samples.ensemble, max(1, min(MODELS, _MOST_ATOMS // topology.n_atoms)))
     return {
         "pdb": pdb_string(topology, shown),
+        "bonds": topology.bonds.tolist(),
         "n": len(shown),
         "cartoon": topology.n_residues > 14,
         "small": topology.n_atoms < 40,
