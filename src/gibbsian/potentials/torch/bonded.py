@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gibbsian.potentials.torch.workspace import Workspace
+from gibbsian.potentials.torch.workspace import Scatter, Workspace
 
 
 class Term(Protocol):
@@ -23,7 +23,9 @@ class _Plan:
     """Scratch of one block of n terms on m atoms each: the atoms' places, difference vectors and scalars."""
 
     def __init__(self, work: Workspace, n: int, m: int, n_vectors: int, n_scalars: int):
-        self.ends = work.vectors("ends", m * n)
+        # One more row, which stays zero, pads the scattering.
+        self.ends = work.vectors(f"ends of {m}", m * n + 1)
+        self.ends.all[:, m * n :].zero_()
         self.atoms = [self.ends.all[:, k * n : (k + 1) * n] for k in range(m)]
         self.vectors = [work.vectors(f"vector{k}", n) for k in range(n_vectors)]
         self.scalars = [work.scalars(f"scalar{k}", n) for k in range(n_scalars)]
@@ -32,9 +34,10 @@ class _Plan:
 class Bonds:
     """k/2 (r - r0)^2."""
 
-    def __init__(self, atoms: Tensor, values: Tensor):
+    def __init__(self, atoms: Tensor, values: Tensor, n_atoms: int, rows: int):
         self.n = len(atoms)
         self.index = atoms.T.reshape(-1).contiguous()
+        self.scatter = Scatter(self.index, n_atoms, rows)
         self.length, self.k = values.T.unsqueeze(2).contiguous().unbind(0)
 
     def add(self, work: Workspace, energy: Tensor) -> None:
@@ -50,15 +53,16 @@ class Bonds:
         slope.div_(r.clamp_(min=_tiny(r)))
         torch.mul(d.all, slope, out=j)
         torch.neg(j, out=i)
-        work.force.scatter(self.index, plan.ends)
+        self.scatter.add(plan.ends, work)
 
 
 class Angles:
     """k/2 (theta - theta0)^2."""
 
-    def __init__(self, atoms: Tensor, values: Tensor):
+    def __init__(self, atoms: Tensor, values: Tensor, n_atoms: int, rows: int):
         self.n = len(atoms)
         self.index = atoms.T.reshape(-1).contiguous()
+        self.scatter = Scatter(self.index, n_atoms, rows)
         self.theta, self.k = values.T.unsqueeze(2).contiguous().unbind(0)
 
     def add(self, work: Workspace, energy: Tensor) -> None:
@@ -70,7 +74,7 @@ class Angles:
         work.x.gather(self.index, plan.ends)
         torch.sub(first, middle, out=u.all)
         torch.sub(last, middle, out=v.all)
-        torch.linalg.cross(u.all, v.all, dim=0, out=normal.all)
+        u.cross(v, normal)
         normal.dot(normal, sine).sqrt_()
         u.dot(v, cosine)
         torch.atan2(sine, cosine, out=bend).sub_(self.theta)
@@ -81,11 +85,11 @@ class Angles:
         for arm, out in ((u, first), (v, last)):
             arm.dot(arm, bend).clamp_(min=_tiny(bend))
             torch.div(slope, bend, out=bend)
-            torch.linalg.cross(normal.all, arm.all, dim=0, out=turned.all)
+            normal.cross(arm, turned)
             torch.mul(turned.all, bend, out=out)
         last.neg_()
         torch.add(first, last, out=middle).neg_()
-        work.force.scatter(self.index, plan.ends)
+        self.scatter.add(plan.ends, work)
 
 
 class Torsions:
@@ -95,9 +99,10 @@ class Torsions:
     The normals are clamped, so that collinear atoms give finite forces.
     """
 
-    def __init__(self, atoms: Tensor, even: Tensor, odd: Tensor, maps: "Maps | None" = None):
+    def __init__(self, atoms: Tensor, even: Tensor, odd: Tensor, maps: "Maps | None", n_atoms: int, rows: int):
         self.n = len(atoms)
         self.index = atoms.T.reshape(-1).contiguous()
+        self.scatter = Scatter(self.index, n_atoms, rows)
         self.even = even.flip(0).unsqueeze(2).contiguous().unbind(0)
         self.odd = odd.flip(0).unsqueeze(2).contiguous().unbind(0)
         self.maps = maps
@@ -112,8 +117,8 @@ class Torsions:
         torch.sub(i, j, out=f.all)
         torch.sub(j, k, out=g.all)
         torch.sub(l, k, out=h.all)
-        torch.linalg.cross(f.all, g.all, dim=0, out=a.all)
-        torch.linalg.cross(h.all, g.all, dim=0, out=b.all)
+        f.cross(g, a)
+        h.cross(g, b)
         tiny = _tiny(a2) ** 2
         a.dot(a, a2).clamp_(min=tiny)
         b.dot(b, b2).clamp_(min=tiny)
@@ -132,7 +137,7 @@ class Torsions:
         torch.mul(b.all, bi.mul_(g1), out=l).neg_()
         torch.add(i, middle, out=j).neg_()
         torch.sub(middle, l, out=k)
-        work.force.scatter(self.index, plan.ends)
+        self.scatter.add(plan.ends, work)
 
     def _slope(self, cosine: Tensor, sine: Tensor, energy: Tensor, rest: list[Tensor]) -> Tensor:
         """Add the energies; return dE/dphi."""

@@ -1,10 +1,15 @@
 """Generalized Born kernels on (n, B) arrays: screening integrals, Born radii, energies, chain rule."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from gibbsian.chem.born import Born
+
+if TYPE_CHECKING:
+    from gibbsian.potentials.torch.pairs import PairViews
 
 ACE_PROBE = 0.14
 """Probe radius of the surface term, nm."""
@@ -63,39 +68,37 @@ class BornAtoms:
 class BornPairs:
     """Generalized Born terms of a run of pairs."""
 
-    def __init__(self, born: Born, i: np.ndarray, j: np.ndarray, dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self, born: Born, i: np.ndarray, j: np.ndarray, repeated: np.ndarray, dtype: torch.dtype, device: torch.device
+    ):
         def column(values: np.ndarray) -> Tensor:
             return torch.as_tensor(values[:, None], dtype=dtype, device=device).contiguous()
 
-        self.i, self.j = (torch.as_tensor(index.copy(), device=device) for index in (i, j))
-        charge = -born.coulomb * born.charges[i] * born.charges[j]
+        charge = np.where(repeated, 0.0, -born.coulomb * born.charges[i] * born.charges[j])
         self.solute = column(charge / born.solute_dielectric)
         self.solvent = column(charge / born.solvent_dielectric)
         self.difference = column(charge * (1 / born.solute_dielectric - 1 / born.solvent_dielectric))
         self.kappa = born.kappa
         self.cutoff = born.cutoff
-        self.sides = tuple(Screening(born, p, q, dtype, device) for p, q in ((i, j), (j, i)))
+        self.sides = tuple(Screening(born, p, q, repeated, dtype, device) for p, q in ((i, j), (j, i)))
 
-    def sums(
-        self, r: Tensor, inverse: Tensor, slopes: tuple[Tensor, Tensor], sums: Tensor, scratch: list[Tensor]
-    ) -> None:
-        """Add the screening integrals to the atoms' `sums`; write their derivatives by r to `slopes`."""
+    def sums(self, views: "PairViews", sums: Tensor) -> None:
+        """Add the screening integrals to the atoms' `sums`; write their derivatives by r to `views.slopes`."""
+        r = torch.mul(views.r2, views.inverse, out=views.r)
         nearest = float(r.amin())
         outside = None if self.cutoff is None else r > self.cutoff
-        for index, side, slope in zip((self.i, self.j), self.sides, slopes, strict=True):
-            integral = side.integral(r, inverse, nearest, slope, scratch)
+        for onto, side, slope in zip((views.onto_i, views.onto_j), self.sides, views.slopes, strict=True):
+            integral = side.integral(r, views.inverse, nearest, slope, views.scratch)
             if outside is not None:
                 integral.masked_fill_(outside, 0.0)
                 slope.masked_fill_(outside, 0.0)
-            sums.index_add_(0, index, integral)
+            sums.add_(onto(integral))
 
-    def energy(
-        self, r2: Tensor, radii: Tensor, push: Tensor, by_log: Tensor, energy: Tensor, scratch: list[Tensor]
-    ) -> None:
+    def energy(self, views: "PairViews", by_log: Tensor, energy: Tensor) -> None:
         """Add energies, force over distance at fixed radii, and dE/dln(radius) of the atoms."""
-        b2, overlap, inverse, value, slope = scratch
-        torch.index_select(radii, 0, self.i, out=b2)
-        b2.mul_(torch.index_select(radii, 0, self.j, out=overlap))
+        r2, push = views.r2, views.push
+        b2, overlap, inverse, value, slope = views.scratch
+        torch.mul(views.radii_i, views.radii_j, out=views.scratch_rows[0])
         torch.div(r2, b2, out=overlap).mul_(-0.25).exp_()
         torch.addcmul(r2, b2, overlap, out=inverse).rsqrt_()
         self._screened(inverse, value, slope)
@@ -108,8 +111,7 @@ class BornPairs:
         push.sub_(overlap.mul_(slope), alpha=0.25)
         # d(f^2)/dln(b2) = overlap (b2 + r^2/4)
         b2.add_(r2, alpha=0.25).mul_(overlap).mul_(-0.5)
-        by_log.index_add_(0, self.i, b2)
-        by_log.index_add_(0, self.j, b2)
+        by_log.add_(views.onto_i(b2)).add_(views.onto_j(b2))
 
     def _screened(self, inverse: Tensor, value: Tensor, slope: Tensor) -> None:
         """Energy as a function of the effective distance f, given 1/f, and -(dE/df)/f."""
@@ -126,30 +128,25 @@ class BornPairs:
         slope.addcmul_(salt, shifted, value=-self.kappa).mul_(inverse)
         torch.mul(strength, shifted, out=value)
 
-    def chain(
-        self,
-        by_sum: Tensor,
-        slopes: tuple[Tensor, Tensor],
-        inverse: Tensor,
-        push: Tensor,
-        scratch: list[Tensor],
-    ) -> None:
-        """Add the force through the Born radii, over distance, given dE/d(sum) of the atoms."""
-        first, second = scratch[:2]
-        torch.index_select(by_sum, 0, self.i, out=first)
-        torch.index_select(by_sum, 0, self.j, out=second)
-        first.mul_(slopes[0]).addcmul_(second, slopes[1])
-        push.addcmul_(first, inverse, value=-1.0)
+    def chain(self, views: "PairViews") -> None:
+        """Add the force through the Born radii, over distance; `views.radii` holds dE/d(sum) of the atoms."""
+        total = views.scratch_rows[0]
+        torch.mul(views.radii_i, views.slope_rows[0], out=total)
+        total.addcmul_(views.radii_j, views.slope_rows[1])
+        views.push.addcmul_(views.scratch[0], views.inverse, value=-1.0)
 
 
 class Screening:
     """How much atom `q` of each pair takes solvent away from atom `p`: the pairwise descreening integral."""
 
-    def __init__(self, born: Born, p: np.ndarray, q: np.ndarray, dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self, born: Born, p: np.ndarray, q: np.ndarray, repeated: np.ndarray, dtype: torch.dtype, device: torch.device
+    ):
         def column(values: np.ndarray) -> Tensor:
             return torch.as_tensor(values[:, None], dtype=dtype, device=device).contiguous()
 
-        radius, scaled = born.offset_radii[p], born.scaled_radii[q]
+        # A sphere of no size screens nothing.
+        radius, scaled = born.offset_radii[p], np.where(repeated, 0.0, born.scaled_radii[q])
         self.radius, self.scaled, self.scaled2 = column(radius), column(scaled), column(scaled**2)
         self.inverse_radius = column(1 / radius)
         self.negative = bool((scaled < 0).any())
@@ -160,7 +157,7 @@ class Screening:
         if born.neck is not None:
             self.reach = column(born.offset_radii[p] + born.offset_radii[q] + 2 * born.offset + born.neck.cut)
             self.neck_distance = column(born.neck.distance[p, q])
-            self.neck_height = column(born.neck.scale * born.neck.height[p, q])
+            self.neck_height = column(np.where(repeated, 0.0, born.neck.scale * born.neck.height[p, q]))
 
     def integral(self, r: Tensor, inverse: Tensor, nearest: float, slope: Tensor, scratch: list[Tensor]) -> Tensor:
         """Integral (n, B), in scratch memory; its derivative by r goes to `slope`.

@@ -1,6 +1,6 @@
 """Parameters arranged for the kernels: unordered pairs, merged torsions, spline patches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -15,7 +15,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class PairTable:
-    """Coefficients of all pairs i < j, (n_pairs,) each.
+    """Coefficients of pairs, (n_pairs,) each.
 
     The energy of a pair is ``charge (1/r + k r^2 - c) + a/r^12 - b/r^6`` within its cutoff, where k, c are zero for
     exceptions, whose cutoff is infinite.
@@ -30,10 +30,18 @@ class PairTable:
     field: Floats
     shift: Floats
 
+    def rows(self, cut: slice) -> "PairTable":
+        """Some of the pairs."""
+        return PairTable(*(getattr(self, item.name)[cut] for item in fields(self)))
 
-def pair_table(nonbonded: Nonbonded | None, n_atoms: int) -> PairTable:
-    """Combine per-atom parameters, then overwrite excluded and special pairs; zeros without a non-bonded force."""
-    i, j = np.triu_indices(n_atoms, 1)
+
+def pair_table(
+    nonbonded: Nonbonded | None, i: Integers, j: Integers, repeated: NDArray[np.bool_] | None = None
+) -> PairTable:
+    """Combine per-atom parameters, then overwrite excluded and special pairs; zeros without a force.
+
+    `repeated` marks pairs that the list holds a second time, and which must not count.
+    """
     if nonbonded is None:
         zero = np.zeros(len(i))
         return PairTable(i, j, zero, zero, zero, zero + np.inf, zero, zero)
@@ -47,21 +55,21 @@ def pair_table(nonbonded: Nonbonded | None, n_atoms: int) -> PairTable:
         cutoff[:] = r_c
         field[:] = (dielectric - 1) / (2 * dielectric + 1) / r_c**3
         shift[:] = 3 * dielectric / (2 * dielectric + 1) / r_c
-    excluded = _pair_number(nonbonded.exclusions, n_atoms)
-    special = _pair_number(nonbonded.exceptions, n_atoms)
+    n_atoms = len(nonbonded.charges)
+    row_of = np.full((n_atoms, n_atoms), -1)
+    once = np.arange(len(i)) if repeated is None else np.flatnonzero(~repeated)
+    row_of[j[once], i[once]] = row_of[i[once], j[once]] = once
+    excluded = row_of[tuple(nonbonded.exclusions.T)]
+    special = row_of[tuple(nonbonded.exceptions.T)]
     charge[excluded] = epsilon[excluded] = 0.0
     charge[special] = nonbonded.exception_charges
     sigma[special] = nonbonded.exception_sigma
     epsilon[special] = nonbonded.exception_epsilon
     for row in (excluded, special):
         cutoff[row], field[row], shift[row] = np.inf, 0.0, 0.0
+    if repeated is not None:
+        charge[repeated] = epsilon[repeated] = 0.0
     return PairTable(i, j, COULOMB * charge, 4 * epsilon * sigma**12, 4 * epsilon * sigma**6, cutoff, field, shift)
-
-
-def _pair_number(pairs: Integers, n_atoms: int) -> Integers:
-    """Row of each unordered pair in the upper triangle."""
-    i, j = np.sort(pairs, axis=1).T
-    return i * n_atoms - i * (i + 1) // 2 + j - i - 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,14 @@ from gibbsian.chem.parameters import Parameters
 from gibbsian.errors import InputError
 from gibbsian.potentials.saved_force import SavedForce
 from gibbsian.potentials.torch.bonded import Angles, Bonds, Maps, Term, Torsions
-from gibbsian.potentials.torch.coefficients import pair_table, spline_patches, torsion_table
+from gibbsian.potentials.torch.coefficients import spline_patches, torsion_table
 from gibbsian.potentials.torch.pairs import Pairs
 from gibbsian.potentials.torch.plain import PlainEnergy
 from gibbsian.potentials.torch.workspace import Workspace
 
 # Torch splits an operation over its threads from 32,768 elements on, which costs more than it gains at these sizes;
 # below, whole chunks run side by side instead. Arrays of this size also stay in the second-level cache.
-BLOCK = 32_000
+BLOCK = 32_767
 ACCELERATOR_BLOCK = 16_000_000
 KEPT = 8_000_000
 
@@ -66,7 +66,7 @@ class TorchPotential:
         self.device = torch.device(device)
         self.plain = PlainEnergy(parameters, dtype, self.device) if differentiable else None
         cpu = self.device.type == "cpu"
-        n_pairs = self.n_atoms * (self.n_atoms - 1) // 2
+        n_pairs = self.n_atoms // 2 * self.n_atoms
         block = BLOCK if cpu else ACCELERATOR_BLOCK
         if chunk is None:
             widest = max(8, min(block // max(self.n_atoms, 1), KEPT // max(n_pairs, 1))) if cpu else 1 << 20
@@ -115,6 +115,7 @@ class TorchPotential:
         except queue.Empty:
             work = Workspace(self.n_atoms, len(x), self.dtype, self.device)
         work.x.all.copy_(x.permute(2, 1, 0))
+        work.x_twice.all[:, self.n_atoms :].copy_(work.x.all)
         total = work.force.all.zero_()
         for term in self._terms:
             term.add(work, energy)
@@ -157,12 +158,13 @@ def _terms(parameters: Parameters, rows: int, dtype: torch.dtype, device: torch.
     def index(values: object) -> Tensor:
         return torch.as_tensor(values, dtype=torch.int64, device=device)
 
+    n = parameters.n_atoms
     terms: list[Term] = []
     for kind, data, width in ((Bonds, parameters.bonds, 2), (Angles, parameters.angles, 3)):
         step = max(rows // width, 1)
         for start in range(0, len(data), step):
             cut = slice(start, start + step)
-            terms.append(kind(index(data.atoms[cut]), tensor(data.values[cut])))
+            terms.append(kind(index(data.atoms[cut]), tensor(data.values[cut]), n, rows))
     table = torsion_table(parameters)
     step = max(rows // 4, 1) if parameters.cmap is None else len(table.atoms)
     for start in range(0, len(table.atoms), max(step, 1)):
@@ -171,8 +173,9 @@ def _terms(parameters: Parameters, rows: int, dtype: torch.dtype, device: torch.
         if parameters.cmap is not None:
             patches = [tensor(patch) for patch in spline_patches(parameters.cmap)]
             maps = Maps(patches, index(parameters.cmap.index), index(table.cmap))
-        terms.append(Torsions(index(table.atoms[cut]), tensor(table.even[:, cut]), tensor(table.odd[:, cut]), maps))
-    if parameters.nonbonded is not None or parameters.born is not None:
-        pairs = pair_table(parameters.nonbonded, parameters.n_atoms)
-        terms.append(Pairs(pairs, parameters.born, rows, dtype, device))
+        terms.append(
+            Torsions(index(table.atoms[cut]), tensor(table.even[:, cut]), tensor(table.odd[:, cut]), maps, n, rows)
+        )
+    if n > 1 and (parameters.nonbonded is not None or parameters.born is not None):
+        terms.append(Pairs(parameters, rows, dtype, device))
     return terms

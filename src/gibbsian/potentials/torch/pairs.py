@@ -1,16 +1,20 @@
 """Coulomb, Lennard-Jones and generalized Born over all unordered pairs, in blocks that stay in the cache.
 
-Born radii couple all pairs, so each batch takes three sweeps over the blocks: Born sums; energies with forces at fixed
-radii; forces through the radii. What a later sweep needs is kept for the whole batch, the rest is scratch of one block.
+Pairs are (i, i + k mod n) for k = 1..n/2, a row of n pairs for each k. Of an array that holds the atoms twice, such
+a row is a shifted view, and so is the sum back onto the atoms: nothing is gathered or scattered. For an even number of
+atoms half of the last row repeats the other half and has coefficients of zero.
+
+Born radii couple all pairs, so each batch takes three sweeps over the blocks: Born sums; energies with forces at
+fixed radii; forces through the radii.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gibbsian.chem.born import Born
+from gibbsian.chem.parameters import Parameters
 from gibbsian.potentials.torch.born import BornAtoms, BornPairs
-from gibbsian.potentials.torch.coefficients import PairTable
+from gibbsian.potentials.torch.coefficients import PairTable, pair_table
 from gibbsian.potentials.torch.workspace import Workspace
 
 
@@ -19,37 +23,105 @@ def shortest(dtype: torch.dtype) -> float:
     return 1e-3 if dtype == torch.float32 else 1e-6
 
 
+class Circle:
+    """Views of a run of rows k = first..last: the only place that knows the layout."""
+
+    def __init__(self, n_atoms: int, first: int, last: int):
+        self.n_atoms, self.first, self.rows = n_atoms, first, last - first + 1
+        k = np.arange(first, last + 1)[:, None]
+        atoms = np.arange(n_atoms)[None]
+        self.i = np.broadcast_to(atoms, (self.rows, n_atoms)).reshape(-1)
+        self.j = ((atoms + k) % n_atoms).reshape(-1)
+        self.repeated = np.broadcast_to((2 * k == n_atoms) & (2 * atoms >= n_atoms), (self.rows, n_atoms)).reshape(-1)
+
+    def of_i(self, twice: Tensor) -> Tensor:
+        """Values of the first atoms, (rows, n_atoms, B), given (2 n_atoms, B)."""
+        batch = twice.shape[1]
+        return twice.as_strided((self.rows, self.n_atoms, batch), (0, batch, 1), twice.storage_offset())
+
+    def of_j(self, twice: Tensor) -> Tensor:
+        """Values of the second atoms."""
+        batch = twice.shape[1]
+        offset = twice.storage_offset() + self.first * batch
+        return twice.as_strided((self.rows, self.n_atoms, batch), (batch, batch, 1), offset)
+
+    def by_j(self, twice: Tensor) -> Tensor:
+        """Per-pair values (rows, 2 n_atoms, B), each row held twice, ordered by the second atom."""
+        batch = twice.shape[2]
+        return twice.as_strided(
+            (self.rows, self.n_atoms, batch),
+            ((2 * self.n_atoms - 1) * batch, batch, 1),
+            twice.storage_offset() + (self.n_atoms - self.first) * batch,
+        )
+
+
+class PairViews:
+    """Memory of one block.
+
+    What a later sweep needs is the block's own: difference vectors, r^2, 1/r, force over distance and derivatives
+    of the screening integrals by r. Scratch is shared by all blocks.
+    """
+
+    def __init__(self, work: Workspace, circle: Circle):
+        n = circle.rows * circle.n_atoms
+        self.shape = (circle.rows, circle.n_atoms, work.batch)
+        name = f"of {circle.first}"
+        self.d = work.vectors(f"d {name}", n)
+        self.d_rows = [component.view(self.shape) for component in self.d.components]
+        self.x_i = [circle.of_i(twice) for twice in work.x_twice.components]
+        self.x_j = [circle.of_j(twice) for twice in work.x_twice.components]
+        self.r2, self.inverse, self.push, slope_i, slope_j = (
+            work.scalars(f"{kind} {name}", n) for kind in ("r2", "inverse", "push", "slope i", "slope j")
+        )
+        self.push_rows = self.push.view(self.shape)
+        self.slopes = (slope_i, slope_j)
+        self.slope_rows = (slope_i.view(self.shape), slope_j.view(self.shape))
+        self.r = work.scalars("r", n)
+        self.scratch = [work.scalars(f"scratch{k}", n) for k in range(5)]
+        self.scratch_rows = [scratch.view(self.shape) for scratch in self.scratch]
+        self.twice = work.scalars("pairs twice", 2 * n).view(circle.rows, 2 * circle.n_atoms, work.batch)
+        self.once = self.twice[:, : circle.n_atoms]
+        self.again = self.twice[:, circle.n_atoms :]
+        self.by_j = circle.by_j(self.twice)
+        self.radii = work.scalars("radii twice", 2 * circle.n_atoms)
+        self.radii_i, self.radii_j = circle.of_i(self.radii), circle.of_j(self.radii)
+
+    def onto_i(self, values: Tensor) -> Tensor:
+        """Sum per-pair values onto the first atoms, (n_atoms, B)."""
+        return values.view(self.shape).sum(0)
+
+    def onto_j(self, values: Tensor) -> Tensor:
+        """Sum per-pair values onto the second atoms."""
+        self.once.copy_(values.view(self.shape))
+        self.again.copy_(self.once)
+        return self.by_j.sum(0)
+
+
 class PairBlock:
-    """A run of consecutive pairs with its coefficients, (n, 1) each."""
+    """Coulomb and Lennard-Jones of a run of pairs; coefficients are (n, 1)."""
 
-    def __init__(self, rows: slice, table: PairTable, dtype: torch.dtype, device: torch.device):
+    def __init__(self, table: PairTable, dtype: torch.dtype, device: torch.device):
         def column(values: np.ndarray) -> Tensor:
-            return torch.as_tensor(values[rows, None], dtype=dtype, device=device).contiguous()
+            return torch.as_tensor(values[:, None], dtype=dtype, device=device).contiguous()
 
-        self.rows = rows
-        self.n = len(table.i[rows])
-        self.i = torch.as_tensor(table.i[rows].copy(), device=device)
-        self.j = torch.as_tensor(table.j[rows].copy(), device=device)
         self.charge = column(table.charge)
         self.a, self.b, self.b6 = column(table.a), column(table.b), column(6 * table.b)
         self.shortest2 = shortest(dtype) ** 2
-        self.cut = bool(np.isfinite(table.cutoff[rows]).any())
+        self.cut = bool(np.isfinite(table.cutoff).any())
         self.cutoff2 = column(table.cutoff**2)
         self.field, self.shift = column(table.charge * table.field), column(table.charge * table.shift)
 
-    def geometry(self, plan: "_Plan", work: Workspace) -> None:
+    def geometry(self, views: PairViews) -> None:
         """Difference vectors, squared distances and inverse distances."""
-        other = plan.scratch[0]
-        for place, d in zip(work.x.components, plan.d.components, strict=True):
-            torch.index_select(place, 0, self.i, out=d)
-            d.sub_(torch.index_select(place, 0, self.j, out=other))
-        plan.d.dot(plan.d, plan.r2).clamp_(min=self.shortest2)
-        torch.rsqrt(plan.r2, out=plan.inverse)
+        for x_i, x_j, d in zip(views.x_i, views.x_j, views.d_rows, strict=True):
+            torch.sub(x_i, x_j, out=d)
+        views.d.dot(views.d, views.r2).clamp_(min=self.shortest2)
+        torch.rsqrt(views.r2, out=views.inverse)
 
-    def direct(self, plan: "_Plan", energy: Tensor) -> None:
+    def direct(self, views: PairViews, energy: Tensor) -> None:
         """Add Coulomb and Lennard-Jones energies; write force over distance."""
-        inverse, push = plan.inverse, plan.push
-        inverse2, inverse6, value, coulomb, _ = plan.scratch
+        inverse, push = views.inverse, views.push
+        inverse2, inverse6, value, coulomb, _ = views.scratch
         torch.mul(inverse, inverse, out=inverse2)
         torch.mul(inverse2, inverse2, out=inverse6).mul_(inverse2)
         torch.mul(inverse6, self.a, out=value).sub_(self.b).mul_(inverse6)
@@ -58,71 +130,65 @@ class PairBlock:
         value.add_(coulomb)
         if self.cut:
             push.sub_(self.field, alpha=2.0)
-            value.add_(torch.mul(plan.r2, self.field, out=coulomb)).sub_(self.shift)
-            outside = plan.r2 > self.cutoff2
+            value.add_(torch.mul(views.r2, self.field, out=coulomb)).sub_(self.shift)
+            outside = views.r2 > self.cutoff2
             value.masked_fill_(outside, 0.0)
             push.masked_fill_(outside, 0.0)
         energy.add_(value.sum(0, dtype=torch.float64))
 
-    def scatter(self, plan: "_Plan", work: Workspace) -> None:
+    def scatter(self, views: PairViews, work: Workspace) -> None:
         """Add force over distance times the difference vectors to the atoms."""
-        pushed = plan.scratch[0]
-        for d, force in zip(plan.d.components, work.force.components, strict=True):
-            torch.mul(d, plan.push, out=pushed)
-            force.index_add_(0, self.i, pushed)
-            force.index_add_(0, self.j, pushed, alpha=-1)
-
-
-class _Plan:
-    """Memory of one block.
-
-    What a later sweep needs is the block's own: difference vectors, r^2, 1/r, force over distance and derivatives
-    of the screening integrals by r. Scratch is shared by all blocks.
-    """
-
-    def __init__(self, work: Workspace, number: int, n: int):
-        self.d = work.vectors(f"d{number}", n)
-        self.r2, self.inverse, self.push, self.slope_i, self.slope_j = (
-            work.scalars(f"{name}{number}", n) for name in ("r2 ", "inverse ", "push ", "slope i ", "slope j ")
-        )
-        self.slopes = (self.slope_i, self.slope_j)
-        self.r = work.scalars("r", n)
-        self.scratch = [work.scalars(f"scratch{k}", n) for k in range(5)]
+        for d, force in zip(views.d_rows, work.force.components, strict=True):
+            torch.mul(d, views.push_rows, out=views.once)
+            views.again.copy_(views.once)
+            force.add_(views.once.sum(0)).sub_(views.by_j.sum(0))
 
 
 class Pairs:
     """All pair terms."""
 
-    def __init__(self, table: PairTable, born: Born | None, block: int, dtype: torch.dtype, device: torch.device):
-        n = len(table.i)
-        cuts = [slice(start, min(start + block, n)) for start in range(0, n, block)]
-        self.blocks = [PairBlock(rows, table, dtype, device) for rows in cuts]
+    def __init__(self, parameters: Parameters, rows: int, dtype: torch.dtype, device: torch.device):
+        n, born = parameters.n_atoms, parameters.born
+        step = max(rows // n, 1)
+        self.circles = [Circle(n, k, min(k + step - 1, n // 2)) for k in range(1, n // 2 + 1, step)]
+        full = pair_table(
+            parameters.nonbonded,
+            np.concatenate([circle.i for circle in self.circles]),
+            np.concatenate([circle.j for circle in self.circles]),
+            np.concatenate([circle.repeated for circle in self.circles]),
+        )
+        sizes = np.cumsum([0, *(len(circle.i) for circle in self.circles)])
+        self.blocks = [
+            PairBlock(full.rows(slice(start, stop)), dtype, device)
+            for start, stop in zip(sizes[:-1], sizes[1:], strict=True)
+        ]
         self.atoms = None if born is None else BornAtoms(born, dtype, device)
         self.born = (
-            [] if born is None else [BornPairs(born, table.i[rows], table.j[rows], dtype, device) for rows in cuts]
+            [BornPairs(born, c.i, c.j, c.repeated, dtype, device) for c in self.circles] if born is not None else []
         )
 
     def add(self, work: Workspace, energy: Tensor) -> None:
         """Add energies and forces."""
-        plans = work.plan(self, lambda work: [_Plan(work, k, b.n) for k, b in enumerate(self.blocks)])
+        all_views = work.plan(self, lambda work: [PairViews(work, circle) for circle in self.circles])
         if self.atoms is None:
-            for block, plan in zip(self.blocks, plans, strict=True):
-                block.geometry(plan, work)
-                block.direct(plan, energy)
-                block.scatter(plan, work)
+            for block, views in zip(self.blocks, all_views, strict=True):
+                block.geometry(views)
+                block.direct(views, energy)
+                block.scatter(views, work)
             return
-        parts = list(zip(self.blocks, self.born, plans, strict=True))
+        parts = list(zip(self.blocks, self.born, all_views, strict=True))
         sums = work.scalars("born sums", work.n_atoms).zero_()
-        for block, born, plan in parts:
-            block.geometry(plan, work)
-            torch.mul(plan.r2, plan.inverse, out=plan.r)
-            born.sums(plan.r, plan.inverse, plan.slopes, sums, plan.scratch)
+        for block, born, views in parts:
+            block.geometry(views)
+            born.sums(views, sums)
         radii, radii_slope = self.atoms.radii(sums)
+        torch.cat([radii, radii], out=work.scalars("radii twice", 2 * work.n_atoms))
         by_log = work.scalars("by log radius", work.n_atoms).zero_()
-        for block, born, plan in parts:
-            block.direct(plan, energy)
-            born.energy(plan.r2, radii, plan.push, by_log, energy, plan.scratch)
+        for block, born, views in parts:
+            block.direct(views, energy)
+            born.energy(views, by_log, energy)
         by_sum = self.atoms.close(radii, by_log, energy).mul_(radii_slope)
-        for block, born, plan in parts:
-            born.chain(by_sum, plan.slopes, plan.inverse, plan.push, plan.scratch)
-            block.scatter(plan, work)
+        torch.cat([by_sum, by_sum], out=work.scalars("radii twice", 2 * work.n_atoms))
+        for block, born, views in parts:
+            born.chain(views)
+            block.scatter(views, work)

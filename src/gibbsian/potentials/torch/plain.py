@@ -1,5 +1,6 @@
 """The energy once more in plain differentiable operations, for second derivatives and as a check of the kernels."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,8 @@ class PlainEnergy:
     def __init__(self, parameters: Parameters, dtype: torch.dtype, device: torch.device):
         self.parameters = parameters
         self.torsions = torsion_table(parameters)
-        self.pairs = pair_table(parameters.nonbonded, parameters.n_atoms) if parameters.nonbonded else None
+        i, j = np.triu_indices(parameters.n_atoms, 1)
+        self.pairs = pair_table(parameters.nonbonded, i, j) if parameters.nonbonded else None
         self.dtype, self.device = dtype, device
         self.maps = None
         if parameters.cmap is not None:
@@ -77,9 +79,7 @@ class PlainEnergy:
         return value.masked_fill(r > cutoff, 0.0).sum(1, dtype=torch.float64)
 
     def _born(self, born: Born, r: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        offset_radius, scaled, charge = (
-            self._tensor(values) for values in (born.offset_radii, born.scaled_radii, born.charges)
-        )
+        offset_radius, charge = self._tensor(born.offset_radii), self._tensor(born.charges)
         radius = offset_radius + born.offset
         beyond = torch.zeros_like(r, dtype=torch.bool) if born.cutoff is None else r > born.cutoff
         sums = r.new_zeros(len(r), self.parameters.n_atoms)

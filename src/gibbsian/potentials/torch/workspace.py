@@ -13,7 +13,7 @@ Plan = TypeVar("Plan")
 
 
 class Vectors:
-    """A contiguous (3, n, B) array, with its components at hand."""
+    """A (3, n, B) array with contiguous components at hand."""
 
     def __init__(self, values: Tensor):
         self.all = values
@@ -25,15 +25,45 @@ class Vectors:
         torch.mul(a, p, out=out)
         return out.addcmul_(b, q).addcmul_(c, r)
 
+    def cross(self, other: "Vectors", out: "Vectors") -> None:
+        """Vector products; torch.linalg.cross starts threads for every small array."""
+        (a, b, c), (p, q, r), (x, y, z) = self.components, other.components, out.components
+        torch.mul(b, r, out=x).addcmul_(c, q, value=-1.0)
+        torch.mul(c, p, out=y).addcmul_(a, r, value=-1.0)
+        torch.mul(a, q, out=z).addcmul_(b, p, value=-1.0)
+
     def gather(self, index: Tensor, out: "Vectors") -> None:
         """Copy rows; one component at a time stays within the cache."""
+        n = len(index)
         for source, target in zip(self.components, out.components, strict=True):
-            torch.index_select(source, 0, index, out=target)
+            torch.index_select(source, 0, index, out=target[:n])
 
-    def scatter(self, index: Tensor, values: "Vectors") -> None:
-        """Add rows of `values` to these."""
-        for target, source in zip(self.components, values.components, strict=True):
-            target.index_add_(0, index, source)
+
+class Scatter:
+    """Sums rows onto atoms by gathering each atom's rows, padded with a row of zeros.
+
+    `index_add_` does the same but starts threads for every small array.
+    """
+
+    def __init__(self, index: Tensor, n_atoms: int, rows: int):
+        self.zero = len(index)
+        order = torch.argsort(index, stable=True)
+        degree = torch.bincount(index, minlength=n_atoms)
+        deepest = int(degree.max()) if len(index) else 0
+        table = torch.full((deepest, n_atoms), self.zero, dtype=torch.int64, device=index.device)
+        rank = torch.arange(len(index), device=index.device) - (degree.cumsum(0) - degree)[index[order]]
+        table[rank, index[order]] = order
+        step = max(rows // n_atoms, 1)
+        self.slabs = [slab.reshape(-1) for slab in table.split(step)]
+
+    def add(self, values: Vectors, work: "Workspace") -> None:
+        """Add (3, n + 1, B) rows, of which the last is zero, to the forces."""
+        for slab in self.slabs:
+            rows = work.plan(slab, lambda work, n=len(slab): work.scalars("slab", n))
+            stack = rows.view(-1, work.n_atoms, work.batch)
+            for force, source in zip(work.force.components, values.components, strict=True):
+                torch.index_select(source, 0, slab, out=rows)
+                force.add_(stack.sum(0))
 
 
 class Workspace:
@@ -51,7 +81,9 @@ class Workspace:
         self.dtype, self.device = dtype, device
         self._buffers: dict[str, Tensor] = {}
         self._plans: dict[int, object] = {}
-        self.x = self.vectors("x", n_atoms)
+        # The second copy lets pairs (i, i + k) be read as a shifted view, without gathering.
+        self.x_twice = self.vectors("x", 2 * n_atoms)
+        self.x = Vectors(self.x_twice.all[:, :n_atoms])
         self.force = self.vectors("force", n_atoms)
 
     def scalars(self, name: str, n: int) -> Tensor:
