@@ -41,14 +41,14 @@ def _version(name: str) -> str:
 
 
 def _devices() -> list[tuple[str, str]]:
-    import openmm
     import torch
 
-    platforms = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
+    from gibbsian.potentials.openmm import platform_names
+
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return [
         ("torch device", f"{cuda}; {torch.get_num_threads()} threads"),
-        ("openmm platforms", ", ".join(platforms)),
+        ("openmm platforms", ", ".join(platform_names())),
         ("compiled kernels", _kernels()),
         ("engines", "torch, openmm"),
     ]
@@ -68,13 +68,13 @@ def _compare(out: Console) -> None:
     from gibbsian.potentials.compare import compare_engines
 
     table = Table("system", "atoms", "engine", "energy error (relative)", "force error (of rms)", "")
-    worst = True
+    agrees = True
     for name in built_in_names():
         system = built_in(name)
         for row in compare_engines(system, FRAMES, seed=0):
-            worst = worst and row.agrees
+            agrees = agrees and good
             verdict = "ok" if row.agrees else "DISAGREES"
             table.add_row(name, str(system.n_atoms), row.engine, f"{row.energy:.1e}", f"{row.force:.1e}", verdict)
     out.print(table)
-    if not worst:
+    if not agrees:
         raise GibbsianError("doctor: an engine disagrees with OpenMM; please report this table")

@@ -153,3 +153,10 @@ class OpenMMPotential:
 
 _WORTH_A_POOL = 64
 """Smaller first batches do not pay for starting processes, which takes seconds."""
+
+
+def platform_names() -> list[str]:
+    """Names of the platforms that this OpenMM has."""
+    import openmm
+
+    return [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
