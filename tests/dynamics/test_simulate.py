@@ -150,6 +150,7 @@ def test_a_walker_that_blows_up_is_put_back() -> None:
     "bad",
     [
         {"ladders": 0},
+        {"shard": 0},
         {"timestep": -0.001},
         {"save_every": 15},
         {"groups": 7},
@@ -160,3 +161,14 @@ def test_a_walker_that_blows_up_is_put_back() -> None:
 def test_bad_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         replace(SHORT, **bad)
+
+
+def test_defaults_are_valid_and_resolve_to_the_size_of_the_molecule() -> None:
+    settings = ExchangeSettings().resolved(dimer())
+    assert settings.shard == 10
+    assert settings.temperatures is not None
+    assert settings.temperatures[0] == 300.0
+    assert settings.temperatures[-1] == pytest.approx(700.0)
+    large = ExchangeSettings().resolved(toy_system(np.zeros((60, 3))))
+    assert large.shard == 1
+    assert len(large.temperatures or ()) > len(settings.temperatures)

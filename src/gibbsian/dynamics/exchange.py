@@ -78,12 +78,13 @@ class ExchangeSettings:
             "steps",
             "exchange_every",
             "save_every",
-            "shard",
             "timestep",
             "friction",
         ):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: got {getattr(self, name)}; give a positive number")
+        if self.shard is not None and self.shard < 1:
+            raise InputError(f"shard: got {self.shard}; give a positive number, or None")
         for name in ("equilibration", "start_steps", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: got {getattr(self, name)}; give zero or more")
