@@ -1,8 +1,5 @@
 """TorchPotential: batches in, energies and analytic forces out."""
 
-import queue
-from concurrent.futures import ThreadPoolExecutor
-
 import torch
 from torch import Tensor
 
@@ -15,11 +12,14 @@ from gibbsian.potentials.torch.pairs import Pairs
 from gibbsian.potentials.torch.plain import PlainEnergy
 from gibbsian.potentials.torch.workspace import Workspace
 
-# Torch splits an operation over its threads from 32,768 elements on, which costs more than it gains at these sizes;
-# below, whole chunks run side by side instead. Arrays of this size also stay in the second-level cache.
-BLOCK = 32_767
-ACCELERATOR_BLOCK = 16_000_000
-KEPT = 8_000_000
+CACHE_BYTES = 512 * 1024
+"""Size of one array that a sweep works on: larger ones leave the second-level cache, smaller ones pay for calls."""
+
+KEPT_BYTES = 32 * 1024 * 1024
+"""Limit of one array that is kept between the sweeps over the pairs of large molecules."""
+
+ACCELERATOR_BYTES = 256 * 1024 * 1024
+"""Size of one array on an accelerator."""
 
 
 class TorchPotential:
@@ -45,8 +45,8 @@ class TorchPotential:
 
     Notes
     -----
-    A conformation whose energy is not a number has energy inf and force zero; it disturbs no other one. On a CPU,
-    chunks are spread over `torch.get_num_threads()` threads; results do not depend on their number.
+    A conformation whose energy is not a number has energy inf and force zero; it disturbs no other one. Not to be
+    called from several threads at once.
     """
 
     def __init__(
@@ -66,15 +66,10 @@ class TorchPotential:
         self.device = torch.device(device)
         self.plain = PlainEnergy(parameters, dtype, self.device) if differentiable else None
         cpu = self.device.type == "cpu"
-        n_pairs = self.n_atoms // 2 * self.n_atoms
-        block = BLOCK if cpu else ACCELERATOR_BLOCK
-        if chunk is None:
-            widest = max(8, min(block // max(self.n_atoms, 1), KEPT // max(n_pairs, 1))) if cpu else 1 << 20
-            chunk = min(widest, max(64, block // max(n_pairs, 1)) // 8 * 8, 1024 if cpu else 1 << 20)
-        self.chunk = chunk
-        self._terms = _terms(parameters, max(block // chunk, 16), dtype, self.device)
-        self._spaces: dict[int, queue.SimpleQueue[Workspace]] = {}
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        elements = (CACHE_BYTES if cpu else ACCELERATOR_BYTES) // dtype.itemsize
+        self.chunk = chunk or _chunk(parameters.n_atoms, elements, KEPT_BYTES // dtype.itemsize if cpu else elements)
+        self._terms = _terms(parameters, max(elements // self.chunk, 1), dtype, self.device)
+        self._spaces: dict[int, Workspace] = {}
 
     def energy(self, x: Tensor) -> Tensor:
         """Energy of `x` (B, n_atoms, 3) nm in kJ/mol, (B,), float64; its gradient is minus the force."""
@@ -91,29 +86,15 @@ class TorchPotential:
         self.calls += len(x)
         energy = torch.zeros(len(x), dtype=torch.float64, device=self.device)
         force = torch.empty(x.shape, dtype=x.dtype, device=self.device)
-        starts = range(0, len(x), self.chunk)
         moved = x.detach().to(self.device)
-
-        def work(start: int) -> None:
+        for start in range(0, len(x), self.chunk):
             rows = slice(start, start + self.chunk)
             self._evaluate(moved[rows], energy[rows], force[rows])
-
-        pool = self._threads(len(starts))
-        if pool is None:
-            for start in starts:
-                work(start)
-        else:
-            for future in [pool.submit(torch.no_grad()(work), start) for start in starts]:
-                future.result()
         return energy.to(x.device), force.to(x.device)
 
     def _evaluate(self, x: Tensor, energy: Tensor, force: Tensor) -> None:
         """Write energies and forces of one chunk."""
-        spaces = self._spaces_of(len(x))
-        try:
-            work = spaces.get_nowait()
-        except queue.Empty:
-            work = Workspace(self.n_atoms, len(x), self.dtype, self.device)
+        work = self._space(len(x))
         work.x.all.copy_(x.permute(2, 1, 0))
         work.x_twice.all[:, self.n_atoms :].copy_(work.x.all)
         total = work.force.all.zero_()
@@ -124,29 +105,26 @@ class TorchPotential:
             energy.masked_fill_(energy.isnan(), torch.inf)
             total.masked_fill_(~finite, 0.0)
         force.copy_(total.permute(2, 1, 0))
-        spaces.put(work)
 
-    def _spaces_of(self, batch: int) -> "queue.SimpleQueue[Workspace]":
-        """Idle workspaces of a batch size; the full chunk and the last few remainders are kept."""
-        spaces = self._spaces.get(batch)
-        if spaces is None:
-            spaces = self._spaces[batch] = queue.SimpleQueue()
-            for size in [size for size in self._spaces if size not in (self.chunk, batch)][:-2]:
-                self._spaces.pop(size, None)
-        return spaces
-
-    def _threads(self, n_chunks: int) -> ThreadPoolExecutor | None:
-        """A pool as wide as torch's own, or None where it would not help."""
-        threads = torch.get_num_threads()
-        if self.device.type != "cpu" or n_chunks < 2 or threads < 2:
-            return None
-        if self._pool is None or self._pool[0] != threads:
-            self._pool = (threads, ThreadPoolExecutor(threads, thread_name_prefix="gibbsian-torch"))
-        return self._pool[1]
+    def _space(self, batch: int) -> Workspace:
+        """Workspace for a batch size; that of the full chunk and those of the last two remainders are kept."""
+        work = self._spaces.get(batch)
+        if work is None:
+            for size in [size for size in self._spaces if size != self.chunk][:-1]:
+                del self._spaces[size]
+            work = self._spaces[batch] = Workspace(self.n_atoms, batch, self.dtype, self.device)
+        return work
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 3 or tuple(x.shape[1:]) != (self.n_atoms, 3):
             raise InputError(f"coordinates: got shape {tuple(x.shape)}, expected (batch, {self.n_atoms}, 3) in nm")
+
+
+def _chunk(n_atoms: int, elements: int, kept: int) -> int:
+    """Conformations at a time: whole pair arrays in the cache for small molecules, long enough rows for large ones."""
+    n_pairs = max(n_atoms // 2 * n_atoms, 1)
+    fitting = min(max(elements // n_pairs, 64), max(kept // n_pairs, 8))
+    return max(min(fitting, elements // 64) // 8 * 8, 8)
 
 
 def _terms(parameters: Parameters, rows: int, dtype: torch.dtype, device: torch.device) -> list[Term]:
