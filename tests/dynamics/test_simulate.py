@@ -168,7 +168,7 @@ def test_defaults_are_valid_and_resolve_to_the_size_of_the_molecule() -> None:
     assert settings.shard == 10
     assert settings.temperatures is not None
     assert settings.temperatures[0] == 300.0
-    assert settings.temperatures[-1] == pytest.approx(700.0)
+    assert settings.temperatures[-1] == pytest.approx(800.0)
     large = ExchangeSettings().resolved(toy_system(np.zeros((60, 3))))
     assert large.shard == 1
     assert len(large.temperatures or ()) > len(settings.temperatures)

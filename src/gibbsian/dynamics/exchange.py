@@ -33,7 +33,8 @@ class ExchangeSettings:
     temperatures
         K, rising, usually from the system's on; None makes a geometric ladder up to `t_max`.
     t_max, n_temperatures
-        Top of that ladder, K, and its size; None takes as many as an acceptance of 0.3 needs.
+        Top of that ladder, K, and its size; None takes as many as an acceptance of 0.3 needs. Above about 900 K
+        peptide bonds turn within nanoseconds, and what turned stays.
     ladders
         Independent ladders; error bars come from their differences.
     groups
@@ -55,7 +56,7 @@ class ExchangeSettings:
     """
 
     temperatures: tuple[float, ...] | None = None
-    t_max: float = 700.0
+    t_max: float = 800.0
     n_temperatures: int | None = None
     ladders: int = 54
     groups: int = 2
@@ -67,8 +68,8 @@ class ExchangeSettings:
     timestep: float = 0.002
     friction: float = 1.0
     hydrogen_mass: float = 4.0
-    start_temperature: float = 700.0
-    start_steps: int = 3_000
+    start_temperature: float = 1000.0
+    start_steps: int = 5_000
     seed: int = 0
 
     def __post_init__(self) -> None:
