@@ -28,7 +28,8 @@ def potential(
     system
         Molecule and force field.
     engine
-        ``torch``, ``openmm`` or ``auto``: torch where it knows every force, else openmm, which a log line announces.
+        ``torch``, ``openmm`` or ``auto``: torch where it knows every force, else openmm, which a log line
+        announces.
     dtype, device
         Precision and place of the arithmetic; the openmm engine is always double precision on the CPU.
 
@@ -43,7 +44,7 @@ def potential(
         engine = "openmm" if system.parameters.unknown else "torch"
         if engine == "openmm":
             log.warning(
-                "%s: no batched engine knows %s; using OpenMM one conformation at a time, about %d times slower",
+                "%s: no batched engine knows %s; OpenMM takes one conformation at a time, about %d times slower",
                 system.sequence,
                 ", ".join(system.parameters.unknown),
                 _SLOWER,
@@ -56,4 +57,4 @@ def potential(
 
 
 _SLOWER = 20
-"""Rate of the torch engine over that of OpenMM's custom generalized Born forces, 22 to 138 atoms, per core."""
+"""Rate of the torch engine over that of OpenMM with a custom generalized Born force, 22 atoms, per core."""

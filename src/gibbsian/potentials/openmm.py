@@ -14,7 +14,7 @@ from gibbsian.errors import InputError
 from gibbsian.potentials.saved_force import SavedForce
 
 REFERENCE_BELOW = 100
-"""Atoms below which OpenMM's Reference platform beats its CPU platform (32 against 450 microseconds at 22 atoms)."""
+"""Atoms below which OpenMM's Reference platform beats its CPU platform (22 atoms: 32 against 450 us)."""
 
 Floats = NDArray[np.float64]
 
@@ -72,24 +72,22 @@ class OpenMMPotential:
     system
         An `openmm.System` or its XML. Constraints play no part in the energy and are removed.
     workers
-        Processes with one single-threaded context each; 1 computes in this process. Default: the number of cores.
-        Processes start at the first batch that is worth it, and end with `close` or the potential itself.
+        Processes with one single-threaded context each; 1 computes in this process. Default: the number of
+        cores. Processes start at the first batch that is worth it, and end with `close` or the potential itself.
     platform
         OpenMM platform; by default Reference below 100 atoms, CPU from there on.
 
     Notes
     -----
-    Evaluation is in double precision (on the CPU platform: mixed). Energies are float64, forces have the dtype of
-    `x`, both its device.
+    The Reference platform computes in double precision, the CPU platform in single. Energies are float64, forces
+    have the dtype of `x`, both its device.
     """
 
     def __init__(self, system: Any, workers: int | None = None, platform: str | None = None):
         import openmm as mm
 
-        if isinstance(system, str):
-            system = mm.XmlSerializer.deserialize(system)
-        else:
-            system = mm.XmlSerializer.clone(system)
+        serializer = mm.XmlSerializer
+        system = serializer.deserialize(system) if isinstance(system, str) else serializer.clone(system)
         for index in reversed(range(system.getNumConstraints())):
             system.removeConstraint(index)
         self.n_atoms: int = system.getNumParticles()
@@ -148,7 +146,8 @@ class OpenMMPotential:
         results = list(self._pool.map(_evaluate, pieces))
         if not results:
             return np.zeros(0), np.zeros(x.shape)
-        return np.concatenate([energy for energy, _ in results]), np.concatenate([force for _, force in results])
+        energies, forces = zip(*results, strict=True)
+        return np.concatenate(energies), np.concatenate(forces)
 
 
 _WORTH_A_POOL = 64

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 
 class SavedForce(torch.autograd.Function):
-    """`SavedForce.apply(x, energy_and_force)` is the energy; its backward pass uses the force of the same call.
+    """`SavedForce.apply(x, energy_and_force)` is the energy; its backward pass uses the force of that call.
 
     A second derivative is refused by torch rather than silently zero.
     """

@@ -56,7 +56,7 @@ def check_potential(
 def _check_differences(
     potential: Potential, x: Tensor, force: Tensor, step: float, tolerance: float, generator: torch.Generator
 ) -> None:
-    """Forces against central differences along random directions, Richardson-extrapolated."""
+    """Compare forces with Richardson-extrapolated central differences along random directions."""
     for _ in range(4):
         direction = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
         slopes = []

@@ -24,7 +24,7 @@ class _Plan:
 
     def __init__(self, work: Workspace, n: int, m: int, n_vectors: int, n_scalars: int):
         # One more row, which stays zero, pads the scattering.
-        self.ends = work.vectors(f"ends of {m}", m * n + 1)
+        self.ends = work.vectors(f"ends {m} of {n}", m * n + 1)
         self.ends.all[:, m * n :].zero_()
         self.atoms = [self.ends.all[:, k * n : (k + 1) * n] for k in range(m)]
         self.vectors = [work.vectors(f"vector{k}", n) for k in range(n_vectors)]
@@ -80,7 +80,7 @@ class Angles:
         torch.atan2(sine, cosine, out=bend).sub_(self.theta)
         torch.mul(bend, self.k, out=slope)
         energy.add_(bend.mul_(slope).sum(0, dtype=torch.float64), alpha=0.5)
-        # d theta/d u = u x n/(|u|^2 |n|) and d theta/d v = n x v/(|v|^2 |n|); |n| = 0 has no direction to push in.
+        # d theta/d u = u x n/(|u|^2 |n|) and d theta/d v = n x v/(|v|^2 |n|); |n| = 0 gives no direction.
         slope.div_(sine.clamp_(min=_tiny(sine)))
         for arm, out in ((u, first), (v, last)):
             arm.dot(arm, bend).clamp_(min=_tiny(bend))

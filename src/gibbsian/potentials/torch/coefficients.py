@@ -17,8 +17,8 @@ Integers = NDArray[np.int64]
 class PairTable:
     """Coefficients of pairs, (n_pairs,) each.
 
-    The energy of a pair is ``charge (1/r + k r^2 - c) + a/r^12 - b/r^6`` within its cutoff, where k, c are zero for
-    exceptions, whose cutoff is infinite.
+    The energy of a pair is ``charge (1/r + field r^2 - shift) + a/r^12 - b/r^6`` within its cutoff; field and
+    shift are zero for exceptions, whose cutoff is infinite.
     """
 
     i: Integers
@@ -31,7 +31,7 @@ class PairTable:
     shift: Floats
 
     def rows(self, cut: slice) -> "PairTable":
-        """Some of the pairs."""
+        """Select some of the pairs."""
         return PairTable(*(getattr(self, item.name)[cut] for item in fields(self)))
 
 
@@ -81,7 +81,7 @@ class TorsionTable:
     atoms
         (n, 4).
     even, odd
-        (degree + 1, n) power-series coefficients of P and Q, lowest first; `odd` is empty where no phase needs it.
+        (degree + 1, n) power-series coefficients of P and Q, lowest first; `odd` is empty if no phase needs it.
     cmap
         (m, 2) rows of the torsions of each correction map.
     """
@@ -93,13 +93,13 @@ class TorsionTable:
 
 
 def torsion_table(parameters: Parameters) -> TorsionTable:
-    """Merge periodic and Ryckaert-Bellemans torsions; cos n phi and sin n phi become polynomials of cos phi."""
+    """Merge periodic and Ryckaert-Bellemans torsions: multiple angles become polynomials of cos phi."""
     rows: dict[tuple[int, ...], int] = {}
     cosines: list[dict[int, float]] = []
     sines: list[dict[int, float]] = []
 
     def row(atoms: list[int]) -> int:
-        """Number of a quadruple; a torsion read backwards is the same torsion."""
+        """Return the number of a quadruple; a torsion read backwards is the same torsion."""
         key = min(tuple(atoms), tuple(reversed(atoms)))
         if key not in rows:
             rows[key] = len(rows)
@@ -179,4 +179,5 @@ def _periodic_slope(size: int) -> Floats:
     """Matrix that takes values on a unit grid to the slopes of the periodic cubic spline through them."""
     eye = np.eye(size)
     system = 4 * eye + np.roll(eye, 1, 0) + np.roll(eye, -1, 0)
-    return np.linalg.solve(system, 3 * (np.roll(eye, -1, 0) - np.roll(eye, 1, 0)))
+    right = 3 * (np.roll(eye, -1, 0) - np.roll(eye, 1, 0))
+    return np.linalg.solve(system, right).astype(np.float64)

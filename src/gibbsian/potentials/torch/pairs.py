@@ -8,6 +8,8 @@ Born radii couple all pairs, so each batch takes three sweeps over the blocks: B
 fixed radii; forces through the radii.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -158,10 +160,7 @@ class Pairs:
             np.concatenate([circle.repeated for circle in self.circles]),
         )
         sizes = np.cumsum([0, *(len(circle.i) for circle in self.circles)])
-        self.blocks = [
-            PairBlock(full.rows(slice(start, stop)), dtype, device)
-            for start, stop in zip(sizes[:-1], sizes[1:], strict=True)
-        ]
+        self.blocks = [PairBlock(full.rows(slice(start, stop)), dtype, device) for start, stop in pairwise(sizes)]
         self.atoms = None if born is None else BornAtoms(born, dtype, device)
         self.born = (
             [BornPairs(born, c.i, c.j, c.repeated, dtype, device) for c in self.circles] if born is not None else []

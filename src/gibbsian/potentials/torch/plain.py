@@ -1,4 +1,6 @@
-"""The energy once more in plain differentiable operations, for second derivatives and as a check of the kernels."""
+"""The energy once more in plain differentiable operations, for second derivatives and to check the kernels."""
+
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -58,10 +60,13 @@ class PlainEnergy:
         a, b, c, d = self._index(self.torsions.atoms).T
         f, g, h = x[:, a] - x[:, b], x[:, b] - x[:, c], x[:, d] - x[:, c]
         first, second = torch.linalg.cross(f, g), torch.linalg.cross(h, g)
-        size = (first.square().sum(-1) * second.square().sum(-1)).clamp(min=1e-40 ** (self.dtype.itemsize / 8))
+        smallest = 1e-40 ** (self.dtype.itemsize / 8)
+        size = (first.square().sum(-1) * second.square().sum(-1)).clamp(min=smallest)
         cosine = (first * second).sum(-1) / size.sqrt()
         sine = -(f * second).sum(-1) * _norm(g) / size.sqrt()
-        value = sum((e * cosine**n for n, e in enumerate(self._tensor(self.torsions.even))), cosine * 0)
+        value = torch.zeros_like(cosine)
+        for n, even in enumerate(self._tensor(self.torsions.even)):
+            value = value + even * cosine**n
         for n, odd in enumerate(self._tensor(self.torsions.odd)):
             value = value + odd * sine * cosine**n
         energy = energy + value.sum(1, dtype=torch.float64)
@@ -73,7 +78,7 @@ class PlainEnergy:
         if self.pairs is None:
             return r.new_zeros(len(r), dtype=torch.float64)
         charge, a, b, cutoff, field, shift = (
-            self._tensor(getattr(self.pairs, name)) for name in ("charge", "a", "b", "cutoff", "field", "shift")
+            self._tensor(values) for values in [getattr(self.pairs, item.name) for item in fields(self.pairs)][2:]
         )
         value = charge * (1 / r + field * r.square() - shift) + (a * r**-6 - b) * r**-6
         return value.masked_fill(r > cutoff, 0.0).sum(1, dtype=torch.float64)

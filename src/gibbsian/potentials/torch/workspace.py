@@ -1,9 +1,11 @@
 """Scratch memory and views that are kept between calls.
 
-Fresh pages cost more than the arithmetic done in them, and making a view costs as much as an operation on a small array.
+Fresh pages cost more than the arithmetic done in them, and making a view costs as much as an operation on a small
+array.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar, cast
 
 import torch
@@ -59,11 +61,15 @@ class Scatter:
     def add(self, values: Vectors, work: "Workspace") -> None:
         """Add (3, n + 1, B) rows, of which the last is zero, to the forces."""
         for slab in self.slabs:
-            rows = work.plan(slab, lambda work, n=len(slab): work.scalars("slab", n))
+            rows = work.plan(slab, partial(_slab, n=len(slab)))
             stack = rows.view(-1, work.n_atoms, work.batch)
             for force, source in zip(work.force.components, values.components, strict=True):
                 torch.index_select(source, 0, slab, out=rows)
                 force.add_(stack.sum(0))
+
+
+def _slab(work: "Workspace", n: int) -> Tensor:
+    return work.scalars("slab", n)
 
 
 class Workspace:
@@ -99,7 +105,7 @@ class Workspace:
         return Vectors(self.scalars(name, 3 * n).view(3, n, self.batch))
 
     def plan(self, owner: object, build: Callable[["Workspace"], Plan]) -> Plan:
-        """What `build` makes of this workspace for `owner`, made once."""
+        """Return what `build` makes of this workspace for `owner`; it is made once."""
         found = self._plans.get(id(owner))
         if found is None:
             found = self._plans[id(owner)] = build(self)
