@@ -152,9 +152,8 @@ def enter_stage(run: Run, index: int, stage: Stage, settings: TrainSettings, tar
 def _generate(model: Trainable, n: int, target: Target, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     parts = []
     for start in range(0, n, CHUNK):
-        x, log_q = model.rsample(
-            min(CHUNK, n - start), generator
-        )  # half the cost of `sample`; rounding is harmless here
+        # Half the cost of `sample`; the rounding of its density is harmless here.
+        x, log_q = model.rsample(min(CHUNK, n - start), generator)
         parts.append((x.float(), log_q, target.u(x).double()))
     x, log_q, u = (torch.cat(column) for column in zip(*parts, strict=True))
     return x, log_q, u
@@ -210,9 +209,11 @@ def _loss(run: Run, stage: Stage, x: Tensor, target: Target | None) -> tuple[Ten
     loss = torch.zeros((), dtype=torch.float64)
     figures: dict[str, float] = {}
     if stage.w_nll > 0:
-        likelihood = nll(run.model.log_prob(x))
+        log_q = run.model.log_prob(x)
+        likelihood = nll(log_q)
         loss = loss + stage.w_nll * likelihood
         figures["nll"] = float(likelihood.detach())
+        figures["outside"] = float((~torch.isfinite(log_q)).double().mean())
     if stage.w_kl > 0 and target is not None:
         generated, log_q = run.model.rsample(stage.kl_batch, run.generator)
         divergence = reverse_kl(target.u(generated), log_q, stage.kl_drop)
