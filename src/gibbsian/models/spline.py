@@ -22,6 +22,7 @@ from gibbsian.models.standardise import Standardise, Statistics, fit_statistics
 from gibbsian.models.storage import read_tensors, write_tensors
 
 FORMAT = "gibbsian-spline-1"
+CHUNK = 4096
 STATISTICS_FRAMES = 50_000
 STATISTICS = ("centre", "regression", "cholesky")
 
@@ -29,6 +30,9 @@ STATISTICS = ("centre", "regression", "cholesky")
 @dataclass(frozen=True)
 class SplineConfig:
     """Sizes of the flow.
+
+    One training step on 256 conformations costs one core about 30 ms for 22 atoms, 70 ms for 42 and 190 ms for 138;
+    1,000 samples with their density cost 0.1, 0.15 and 2 s.
 
     Attributes
     ----------
@@ -44,7 +48,7 @@ class SplineConfig:
         Seed of the random halves.
     """
 
-    couplings: tuple[int, int, int] = (8, 4, 4)
+    couplings: tuple[int, int, int] = (12, 2, 2)
     bins: int = 8
     hidden: int = 64
     depth: int = 2
@@ -171,8 +175,12 @@ class SplineFlow(nn.Module):
 
         The density is computed from the final coordinates, the same way as by `log_prob`.
         """
-        x, _ = self.rsample(n, generator)
-        return x, self.log_prob(x)
+        parts = []
+        for start in range(0, n, CHUNK):
+            x, _ = self.rsample(min(CHUNK, n - start), generator)
+            parts.append((x, self.log_prob(x)))
+        positions, log_q = zip(*parts, strict=True)
+        return torch.cat(positions), torch.cat(log_q)
 
     def rsample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw conformations differentiably (n, n_atoms, 3) and log q of the generating path, for reverse KL.
