@@ -60,9 +60,7 @@ def _variant(name: str) -> str | None:
     return name if name in neutral_or_charged else None
 
 
-def add_hydrogens(
-    topology: "app.Topology", positions: Floats, variants: list[str | None]
-) -> tuple[Topology, Floats]:
+def add_hydrogens(topology: "app.Topology", positions: Floats, variants: list[str | None]) -> tuple[Topology, Floats]:
     """Add missing hydrogens (pH 7 where no variant is named) at ideal geometry; those present keep their places.
 
     Parameters

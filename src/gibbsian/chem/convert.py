@@ -66,9 +66,7 @@ def to_openmm(topology: Topology) -> "app.Topology":
     ]
     atoms = [
         result.addAtom(name, app.Element.getBySymbol(symbol), residues[int(residue)])
-        for name, symbol, residue in zip(
-            topology.atom_names, topology.elements, topology.residue_index, strict=True
-        )
+        for name, symbol, residue in zip(topology.atom_names, topology.elements, topology.residue_index, strict=True)
     ]
     for i, j in topology.bonds.tolist():
         result.addBond(atoms[i], atoms[j])
@@ -76,17 +74,20 @@ def to_openmm(topology: Topology) -> "app.Topology":
 
 
 def pdb_string(topology: Topology, positions: NDArray[np.floating]) -> str:
-    """PDB text of one structure (n_atoms, 3) or of many models (n, n_atoms, 3); positions in nm, written in Angstrom."""
+    """PDB text of one structure (n_atoms, 3) or of several models (n, n_atoms, 3), given in nm.
+
+    Residues keep their numbers if all are plain ones of up to four digits, else they are counted from 1.
+    """
     models = np.asarray(positions, dtype=np.float64).reshape(-1, topology.n_atoms, 3) * 10.0
+    plain = all(number.isdigit() and len(number) <= 4 for number in topology.residue_ids)
+    numbers = [int(n) for n in topology.residue_ids] if plain else list(range(1, topology.n_residues + 1))
     heads, tails = [], []
     for i, (name, element, residue) in enumerate(
         zip(topology.atom_names, topology.elements, topology.residue_index.tolist(), strict=True)
     ):
         label = f" {name:<3s}" if len(name) < 4 and len(element) == 1 else f"{name:<4s}"
-        number = int(residue) + 1
-        heads.append(
-            f"ATOM  {(i + 1) % 100000:5d} {label} {parent(topology.residue_names[residue]):<3s} A{number:4d}    "
-        )
+        group = parent(topology.residue_names[residue])
+        heads.append(f"ATOM  {(i + 1) % 100000:5d} {label} {group:<3s} A{numbers[residue]:4d}    ")
         tails.append(f"  1.00  0.00          {element:>2s}")
     lines = []
     for k, model in enumerate(models):

@@ -42,7 +42,7 @@ _SIDE: dict[str, tuple[Row, ...]] = {
     "LEU": (
         ("CG", "CB", "CA", "N", 1.53, 116.1, -62.0),
         ("CD1", "CG", "CB", "CA", 1.524, 110.3, 175.0),
-        ("CD2", "CG", "CB", "CA", 1.525, 110.6, 53.0),
+        ("CD2", "CG", "CB", "CA", 1.525, 110.6, -63.0),
     ),
     "ILE": (
         ("CG1", "CB", "CA", "N", 1.527, 110.7, -62.0),
@@ -172,7 +172,7 @@ def _residue_atoms(base: str, before: dict[str, Floats], phi: float, psi: float)
         atoms["N"], atoms["CA"] = np.zeros(3), np.array([1.455, 0.0, 0.0])
         atoms["C"] = np.array([1.455 - 1.525 * np.cos(np.radians(111.0)), 1.525 * np.sin(np.radians(111.0)), 0.0])
     atoms["O"] = _at(atoms, "C", "CA", "N", 1.23, 120.5, psi + 180.0)
-    for atom, *frame_names, bond, angle, torsion in ((_CB, *_SIDE[base]) if base != "GLY" else ()):
+    for atom, *frame_names, bond, angle, torsion in (_CB, *_SIDE[base]) if base != "GLY" else ():
         atoms[atom] = _at(atoms, *frame_names, bond, angle, torsion)
     return atoms
 

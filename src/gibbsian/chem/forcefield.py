@@ -3,6 +3,7 @@
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from gibbsian.chem.residues import ALIASES, C_CAPS, CAPS, N_CAPS
 from gibbsian.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ SOLVENTS: dict[str, str | None] = {
 
 _LEGACY = {"amber96_obc": "amber96", "amber99_obc": "amber99sbildn"}  # radii by that field's atom types
 PAIRS = tuple((f, s) for f in FORCEFIELDS for s in SOLVENTS if _LEGACY.get(s, f) == f)
-"""All valid (forcefield, solvent) pairs; every one builds all 20 residues, charged or capped."""
+"""All valid (forcefield, solvent) pairs. CHARMM's terminal patches take OpenMM minutes beyond about ten residues."""
 
 
 def valid_solvents(forcefield: str) -> list[str]:
@@ -56,6 +57,27 @@ def _force_field(forcefield: str, solvent: str) -> "app.ForceField":
 
     second = SOLVENTS[solvent]
     return app.ForceField(FORCEFIELDS[forcefield], *([second] if second else []))
+
+
+def _merge_caps(topology: "app.Topology") -> "app.Topology":
+    """Copy in which a cap is part of its neighbour, as CHARMM's terminal patches want it; atoms keep their order."""
+    from openmm import app
+
+    residues = list(topology.residues())
+    merged = app.Topology()
+    chain = merged.addChain()
+    atoms = {}
+    target = None
+    for k, residue in enumerate(residues):
+        name = ALIASES.get(residue.name, residue.name)
+        joins = name in C_CAPS or (k > 0 and residues[k - 1].name in N_CAPS)
+        if target is None or not joins:
+            target = merged.addResidue(name if name not in CAPS else residues[k + 1].name, chain)
+        for atom in residue.atoms():
+            atoms[atom] = merged.addAtom(f"{residue.name}_{atom.name}", atom.element, target)
+    for bond in topology.bonds():
+        merged.addBond(atoms[bond[0]], atoms[bond[1]])
+    return merged
 
 
 def create_openmm_system(
@@ -85,6 +107,8 @@ def create_openmm_system(
     if cutoff is not None and not 0 < cutoff < float("inf"):
         raise InputError(f"cutoff: got {cutoff}; give a positive length in nm or none at all")
     method = app.NoCutoff if cutoff is None else app.CutoffNonPeriodic
+    if forcefield == "charmm36":
+        topology = _merge_caps(topology)
     try:
         system = _force_field(forcefield, solvent).createSystem(
             topology,

@@ -54,7 +54,9 @@ def _directions(topology: Topology, x: Floats, parent: int, count: int) -> Float
     torsions = {1: [180.0], 2: [0.0, 180.0] if planar else [60.0, -60.0], 3: [180.0, -60.0, 60.0]}[count]
     angle = 2.0 * np.pi / 3.0 if planar else np.radians(96.0) if topology.elements[parent] == "S" else _TETRAHEDRAL
     reference = x[min(others)] if others else x[neighbour] + np.array([0.0, 0.0, 1.0])
-    return np.stack([place(x[parent], x[neighbour], reference, 1.0, angle, np.radians(t)) - x[parent] for t in torsions])
+    return np.stack(
+        [place(x[parent], x[neighbour], reference, 1.0, angle, np.radians(t)) - x[parent] for t in torsions]
+    )
 
 
 def place(a: Floats, b: Floats, c: Floats, bond: float, angle: float, torsion: float) -> Floats:
@@ -134,7 +136,7 @@ _GREEK = {letter: rank for rank, letter in enumerate("ABGDEZH")}
 
 
 def _remoteness(topology: Topology, atom: int) -> int:
-    """Steps from CA along the side chain by the atom's Greek letter; main-chain N, C, O come last, N before C."""
+    """Rank by the Greek letter of the atom's name, CA first; N, C and O of the main chain come last."""
     name = topology.atom_names[atom]
     return _GREEK.get(name[1], 9) if len(name) > 1 and topology.elements[atom] != "H" else 9
 

@@ -60,7 +60,7 @@ def built_in_names() -> list[str]:
 
 
 def describe_built_in(name: str) -> BuiltIn:
-    """Settings of a built-in system. An unknown name is an InputError that lists the known ones."""
+    """Return the settings of a built-in system. An unknown name is an InputError that lists the known ones."""
     try:
         return _table()[name]
     except KeyError:

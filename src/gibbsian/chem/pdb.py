@@ -11,7 +11,7 @@ from gibbsian.chem.build import add_hydrogens, assemble
 from gibbsian.chem.convert import topology_from_openmm
 from gibbsian.chem.hydrogens import relabel_hydrogens
 from gibbsian.chem.pdb_checks import check_backbone, check_chirality, describe, is_solvent, screen
-from gibbsian.chem.residues import ALIASES, CAPS, VARIANTS
+from gibbsian.chem.residues import ALIASES, VARIANTS
 from gibbsian.chem.sequence import read_lines, with_termini
 from gibbsian.chem.topology import Topology
 from gibbsian.errors import InputError
@@ -69,7 +69,10 @@ def from_pdb(
 def _finish(topology: Topology, x: Floats, changes: list[str], added: int, settings: tuple) -> "System":
     changes = list(changes)
     if added:
-        changes.append(f"Added {added} hydrogens for pH 7.")
+        named = zip(topology.residue_names, topology.residue_ids, strict=True)
+        chosen = [f"{name} {number}" for name, number in named if name in VARIANTS]
+        states = f"; protonation states {', '.join(chosen)}" if chosen else ""
+        changes.append(f"Added {added} hydrogens for pH 7{states}.")
     repaired = any(not c.startswith(("Removed", "Kept")) for c in changes)
     if repaired:
         changes.append("Relaxed the structure by a short minimisation.")
@@ -86,8 +89,11 @@ def _open(path: Path) -> tuple["PDBFixer", list[str]]:
         raise InputError(f"{path}: unknown kind of file {suffix!r}; give one of {known}")
     import openmm
 
+    platform = openmm.Platform.getPlatform("Reference")
     try:
-        fixer = PDBFixer(filename=str(path), platform=openmm.Platform.getPlatform("Reference"))
+        with path.open() as file:  # PDBFixer would leave a damaged file open
+            source = {"pdbxfile" if suffix in CIF_SUFFIXES else "pdbfile": file}
+            fixer = PDBFixer(**source, platform=platform)
     except Exception as error:  # whatever a parser meets in a damaged file
         raise InputError(f"{path}: cannot be read ({_first_line(error)}); repair the file") from error
     if fixer.topology.getNumAtoms() == 0:
@@ -192,7 +198,9 @@ def _open_ends(fixer: "PDBFixer") -> None:
     from openmm import app
 
     residues = list(fixer.topology.residues())
-    extra = [a for a in residues[-1].atoms() if a.name in ("OXT", "HXT") and (0, len(residues)) in fixer.missingResidues]
+    extra = [
+        a for a in residues[-1].atoms() if a.name in ("OXT", "HXT") and (0, len(residues)) in fixer.missingResidues
+    ]
     if (0, 0) in fixer.missingResidues:
         extra += [a for a in residues[0].atoms() if a.name in ("H", "H1", "H2", "H3")]
     modeller = app.Modeller(fixer.topology, fixer.positions)
@@ -213,9 +221,7 @@ def _without_hydrogens(topology: "app.Topology", positions: Floats) -> tuple["ap
     return modeller.topology, _positions(modeller.positions)
 
 
-def _complete(
-    topology: "app.Topology", positions: Floats, variants: list[str | None]
-) -> tuple[Topology, Floats, int]:
+def _complete(topology: "app.Topology", positions: Floats, variants: list[str | None]) -> tuple[Topology, Floats, int]:
     result, x = add_hydrogens(topology, positions, variants)
     return result, np.asarray(relabel_hydrogens(result, x)), result.n_atoms - topology.getNumAtoms()
 
@@ -259,7 +265,9 @@ def read_structures(path: str | Path, topology: Topology | None = None) -> tuple
         raise InputError(f"{path}: models differ in their number of atoms; give models of one molecule")
     x = np.array(frames, dtype=np.float64)[:, keep]
     if not np.isfinite(x).all():
-        raise InputError(f"{path}: model {int(np.argwhere(~np.isfinite(x))[0, 0]) + 1} has no finite position; repair it")
+        raise InputError(
+            f"{path}: model {int(np.argwhere(~np.isfinite(x))[0, 0]) + 1} has no finite position; repair it"
+        )
     if topology is not None:
         x = x[:, _match(path, found, topology)]
         found = topology
@@ -275,7 +283,9 @@ def _match(path: Path, found: Topology, wanted: Topology) -> list[int]:
             raise InputError(f"{path}: atom {name} of {where} is missing; give structures of {_short(wanted)}")
         order.append(index)
     if found.n_atoms != wanted.n_atoms:
-        raise InputError(f"{path}: has {found.n_atoms} atoms, {_short(wanted)} has {wanted.n_atoms}; give the same molecule")
+        raise InputError(
+            f"{path}: has {found.n_atoms} atoms, {_short(wanted)} has {wanted.n_atoms}; give the same molecule"
+        )
     return order
 
 

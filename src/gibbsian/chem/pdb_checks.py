@@ -42,7 +42,9 @@ def screen(path: Path, topology: "app.Topology") -> None:
             if {"N", "CA", "C"} <= names:
                 known = ", ".join(sorted(SUPPORTED))
                 raise InputError(f"{path}: {describe(residue)}: unknown residue; known are {known}")
-            raise InputError(f"{path}: {describe(residue)}: is a ligand, not part of a peptide; remove it from the file")
+            raise InputError(
+                f"{path}: {describe(residue)}: is a ligand, not part of a peptide; remove it from the file"
+            )
         if residues:
             chains.append(chain)
     if not chains:
@@ -72,7 +74,9 @@ def check_backbone(path: Path, topology: "app.Topology", x: Floats) -> None:
             length = float(np.linalg.norm(before[1]["C"] - atoms["N"]))
             if length > _LONGEST_PEPTIDE_BOND:
                 where = f"{describe(before[0])} and {describe(residue)}"
-                raise InputError(f"{path}: broken chain, C and N are {length:.2f} nm apart between {where}; complete it")
+                raise InputError(
+                    f"{path}: broken chain, C and N are {length:.2f} nm apart between {where}; complete it"
+                )
         before = residue, atoms
 
 

@@ -106,6 +106,9 @@ def symmetry_groups(topology: Topology) -> list[Symmetry]:
     Methyls and ammonium groups give their even (cyclic) relabellings only, because handedness is fixed; carboxylates
     (side chains and a charged C terminus), the guanidinium of Arg and the rings of Phe and Tyr give a two-fold swap
     that takes the attached hydrogens along.
+
+    Rotations of methyls and ammonium groups leave every energy unchanged to rounding. A two-fold swap does so up to
+    the improper torsions of Amber fields, whose atom order depends on the indices: about 0.1 kJ/mol at 300 K.
     """
     groups = []
     for residue, name in enumerate(topology.residue_names):

@@ -111,7 +111,7 @@ class System:
         Raises
         ------
         InputError
-            For an unknown residue, force field, solvent or termini, an invalid pair, or a temperature that is not positive.
+            For an unknown residue, force field, solvent or termini, an invalid pair, or a bad temperature.
         """
         from gibbsian.chem import build
 
@@ -135,7 +135,7 @@ class System:
         Raises
         ------
         InputError
-            Naming file, chain and residue: unknown residue, ligand, several chains, D-residue, broken chain, bad numbers.
+            Naming file, chain and residue: unknown residue, ligand, chains, D-residue, broken chain, bad numbers.
         """
         from gibbsian.chem import pdb
 

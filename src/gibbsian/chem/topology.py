@@ -52,10 +52,7 @@ class Topology:
 
     @cached_property
     def _lookup(self) -> dict[tuple[int, str], int]:
-        return {
-            (int(r), name): i
-            for i, (r, name) in enumerate(zip(self.residue_index, self.atom_names, strict=True))
-        }
+        return {(int(r), name): i for i, (r, name) in enumerate(zip(self.residue_index, self.atom_names, strict=True))}
 
     def find(self, residue: int, name: str) -> int | None:
         """Index of the atom called `name` in a residue, or None."""
