@@ -124,7 +124,8 @@ def _chunk(n_atoms: int, elements: int, kept: int) -> int:
     """Conformations at a time: whole pair arrays in the cache for small molecules, long enough rows for large ones."""
     n_pairs = max(n_atoms // 2 * n_atoms, 1)
     fitting = min(max(elements // n_pairs, 64), max(kept // n_pairs, 8))
-    return max(min(fitting, elements // 64) // 8 * 8, 8)
+    chunk = min(fitting, elements // 64)
+    return max(chunk // 32 * 32, 8)
 
 
 def _terms(parameters: Parameters, rows: int, dtype: torch.dtype, device: torch.device) -> list[Term]:
