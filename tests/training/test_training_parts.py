@@ -7,7 +7,9 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
 from gibbsian.training.buffer import Buffer
 from gibbsian.training.data import Frames, Source, split
+from gibbsian.training.loop import prepare
 from gibbsian.training.losses import nll, reverse_kl
+from gibbsian.training.stages import Stage
 
 ATOM = Topology(("C",), ("C",), np.zeros(1, dtype=np.int64), ("X",), ("1",), np.zeros((0, 2), dtype=np.int64))
 
@@ -93,3 +95,20 @@ def test_buffer_gives_broken_energies_no_weight():
     u = torch.tensor([0.0, float("inf"), float("nan"), 0.0], dtype=torch.float64)
     assert buffer.add(torch.zeros(4, 1, 3), u, torch.zeros(4, dtype=torch.float64)) == pytest.approx(2.0)
     assert len(buffer) == 2
+
+
+def test_own_samples_enter_by_their_effective_number():
+    given, held_out = (Frames(torch.zeros(n, 1, 3), torch.zeros(n, dtype=torch.float64)) for n in (1000, 100))
+    stage = Stage("refit", 10, batch=200, refit_samples=1000, refit_fraction=0.8)
+    zero = torch.zeros(1000, dtype=torch.float64)
+    shares = []
+    for u in (zero, 1e3 * torch.arange(1000, dtype=torch.float64)):  # all alike; one takes all the weight
+        buffer = Buffer()
+        buffer.add(torch.zeros(1000, 1, 3), u, zero)
+        training, validation = prepare(stage, given, held_out, buffer)
+        shares.append(sum(source.n for source in training[1:]) / 200)
+        assert sum(source.n for source in training) == 200
+        assert [source.n for source in training] == [source.n for source in validation]
+        if len(training) == 2:
+            assert len(training[1].frames) == 900
+    assert shares == [0.5, 0.0]

@@ -20,7 +20,7 @@ from gibbsian.progress import Report, silent
 from gibbsian.targets.base import Target
 from gibbsian.training.buffer import Buffer
 from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, save_checkpoint
-from gibbsian.training.data import Frames, Source, frames_of, split
+from gibbsian.training.data import Frames, Source, effective_size, frames_of, split
 from gibbsian.training.losses import nll, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 
@@ -160,12 +160,16 @@ def _generate(model: Trainable, n: int, target: Target, generator: torch.Generat
 
 
 def prepare(stage: Stage, frames: Frames, held_out: Frames, buffer: Buffer) -> tuple[list[Source], list[Source]]:
-    """Where a stage's batches come from, and what it is judged on: the same mix of held-out frames."""
+    """Where a stage's batches come from, and what it is judged on: the same mix of held-out frames.
+
+    Own samples enter in proportion to their effective number, so that a poor flow's few good ones do not take over.
+    """
     if not (stage.refit_samples and buffer.x):
         return [Source(frames, stage.batch)], [Source(held_out, stage.batch)]
-    n_refit = round(stage.refit_fraction * stage.batch)
     out = torch.arange(len(buffer)) % 10 == 0
     x, log_w = buffer.merged()
+    own, given = effective_size(log_w), effective_size(frames.log_w)
+    n_refit = round(min(stage.refit_fraction, own / (own + given)) * stage.batch)
 
     def mix(given: Frames, mask: Tensor) -> list[Source]:
         parts = ((given, stage.batch - n_refit), (Frames(x[mask], log_w[mask]), n_refit))

@@ -29,7 +29,7 @@ class Stage:
         Conformations drawn from the flow at the start of the stage and weighted by their energies; they then serve
         as data, mixed with the given ones.
     refit_fraction
-        Share of each batch that comes from those.
+        Largest share of each batch that comes from those; less where they are effectively few against the data.
     """
 
     name: str
