@@ -12,14 +12,15 @@ from gibbsian.potentials.torch.pairs import Pairs
 from gibbsian.potentials.torch.plain import PlainEnergy
 from gibbsian.potentials.torch.workspace import Workspace
 
-CACHE_BYTES = 512 * 1024
-"""Size of one array that a sweep works on: larger ones leave the second-level cache, smaller ones pay for calls."""
+CPU_ELEMENTS = 32_767
+"""Size of the arrays that a sweep works on. From 32,768 elements on torch splits each operation over its threads, which
+at these sizes gains little on an idle machine and costs a factor of a hundred and more on a busy one."""
 
 KEPT_BYTES = 32 * 1024 * 1024
 """Limit of one array that is kept between the sweeps over the pairs of large molecules."""
 
-ACCELERATOR_BYTES = 256 * 1024 * 1024
-"""Size of one array on an accelerator."""
+ACCELERATOR_ELEMENTS = 1 << 26
+"""The same on an accelerator."""
 
 
 class TorchPotential:
@@ -66,7 +67,7 @@ class TorchPotential:
         self.device = torch.device(device)
         self.plain = PlainEnergy(parameters, dtype, self.device) if differentiable else None
         cpu = self.device.type == "cpu"
-        elements = (CACHE_BYTES if cpu else ACCELERATOR_BYTES) // dtype.itemsize
+        elements = CPU_ELEMENTS if cpu else ACCELERATOR_ELEMENTS
         self.chunk = chunk or _chunk(parameters.n_atoms, elements, KEPT_BYTES // dtype.itemsize if cpu else elements)
         self._terms = _terms(parameters, max(elements // self.chunk, 1), dtype, self.device)
         self._spaces: dict[int, Workspace] = {}
@@ -123,9 +124,8 @@ class TorchPotential:
 def _chunk(n_atoms: int, elements: int, kept: int) -> int:
     """Conformations at a time: whole pair arrays in the cache for small molecules, long enough rows for large ones."""
     n_pairs = max(n_atoms // 2 * n_atoms, 1)
-    fitting = min(max(elements // n_pairs, 64), max(kept // n_pairs, 8))
-    chunk = min(fitting, elements // 64)
-    return max(chunk // 32 * 32, 8)
+    fitting = max(elements // n_pairs, 32)
+    return max(min(fitting, kept // n_pairs, elements // (3 * max(n_atoms, 64))) // 8 * 8, 8)
 
 
 def _terms(parameters: Parameters, rows: int, dtype: torch.dtype, device: torch.device) -> list[Term]:
@@ -139,8 +139,9 @@ def _terms(parameters: Parameters, rows: int, dtype: torch.dtype, device: torch.
 
     n = parameters.n_atoms
     terms: list[Term] = []
-    for kind, data, width in ((Bonds, parameters.bonds, 2), (Angles, parameters.angles, 3)):
-        step = max(rows // width, 1)
+    # Vectors have three components.
+    step = max(rows // 3, 1)
+    for kind, data in ((Bonds, parameters.bonds), (Angles, parameters.angles)):
         for start in range(0, len(data), step):
             cut = slice(start, start + step)
             terms.append(kind(index(data.atoms[cut]), tensor(data.values[cut]), n, rows))
