@@ -138,7 +138,7 @@ def relax(openmm_system: "openmm.System", positions: Floats, iterations: int = 2
                 openmm_system.removeForce(k)
     context = openmm.Context(openmm_system, openmm.VerletIntegrator(0.001), platform, settings)
     context.setPositions(positions)
-    openmm.LocalEnergyMinimizer.minimize(context, 10.0, iterations)
+    openmm.LocalEnergyMinimizer.minimize(context, 10, iterations)
     state = context.getState(positions=True)
     return np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer), dtype=np.float64)
 

@@ -32,7 +32,7 @@ SOLVENTS: dict[str, str | None] = {
 
 _LEGACY = {"amber96_obc": "amber96", "amber99_obc": "amber99sbildn"}  # radii by that field's atom types
 PAIRS = tuple((f, s) for f in FORCEFIELDS for s in SOLVENTS if _LEGACY.get(s, f) == f)
-"""All valid (forcefield, solvent) pairs. CHARMM's terminal patches take OpenMM minutes beyond about ten residues."""
+"""All valid (forcefield, solvent) pairs. OpenMM is slow to find CHARMM's terminal patches: about 20 s for AAA."""
 
 
 def valid_solvents(forcefield: str) -> list[str]:
@@ -74,7 +74,8 @@ def _merge_caps(topology: "app.Topology") -> "app.Topology":
         if target is None or not joins:
             target = merged.addResidue(name if name not in CAPS else residues[k + 1].name, chain)
         for atom in residue.atoms():
-            atoms[atom] = merged.addAtom(f"{residue.name}_{atom.name}", atom.element, target)
+            label = f"{name}_{atom.name}" if name in CAPS else atom.name
+            atoms[atom] = merged.addAtom(label, atom.element, target)
     for bond in topology.bonds():
         merged.addBond(atoms[bond[0]], atoms[bond[1]])
     return merged
