@@ -46,7 +46,7 @@ class Bonds:
         (i, j), (d,), (r, stretch, slope) = plan.atoms, plan.vectors, plan.scalars
         work.x.gather(self.index, plan.ends)
         torch.sub(i, j, out=d.all)
-        d.dot(d, r).sqrt_()
+        root(d.dot(d, r), stretch)
         torch.sub(r, self.length, out=stretch)
         torch.mul(stretch, self.k, out=slope)
         energy.add_(stretch.mul_(slope).sum(0, dtype=torch.float64), alpha=0.5)
@@ -75,7 +75,7 @@ class Angles:
         torch.sub(first, middle, out=u.all)
         torch.sub(last, middle, out=v.all)
         u.cross(v, normal)
-        normal.dot(normal, sine).sqrt_()
+        root(normal.dot(normal, sine), bend)
         u.dot(v, cosine)
         torch.atan2(sine, cosine, out=bend).sub_(self.theta)
         torch.mul(bend, self.k, out=slope)
@@ -122,7 +122,7 @@ class Torsions:
         tiny = _tiny(a2) ** 2
         a.dot(a, a2).clamp_(min=tiny)
         b.dot(b, b2).clamp_(min=tiny)
-        g.dot(g, g1).clamp_(min=tiny).sqrt_()
+        root(g.dot(g, g1).clamp_(min=tiny), inverse)
         torch.mul(a2, b2, out=inverse).rsqrt_()
         a.dot(b, cosine).mul_(inverse)
         f.dot(b, sine).mul_(inverse).mul_(g1).neg_()
@@ -203,6 +203,11 @@ class Maps:
         energy.add_(value.sum(0, dtype=torch.float64))
         slope.index_add_(0, self.first, by_first * scale)
         slope.index_add_(0, self.second, by_second * scale)
+
+
+def root(x: Tensor, scratch: Tensor) -> Tensor:
+    """Take the square root in place."""
+    return x.mul_(torch.rsqrt(x.clamp_(min=_tiny(x) ** 4), out=scratch))
 
 
 def _tiny(x: Tensor) -> float:

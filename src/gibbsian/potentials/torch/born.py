@@ -41,7 +41,8 @@ class BornAtoms:
             return radii, radii * radii
         alpha, beta, gamma = self.tanh
         psi = sums * self.offset_radius
-        t = (((gamma * psi).sub_(beta)).mul_(psi).add_(alpha)).mul_(psi).tanh_()
+        t = (((gamma * psi).sub_(beta)).mul_(psi).add_(alpha)).mul_(psi)
+        t = t.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)  # tanh
         slope = ((3 * gamma * psi).sub_(2 * beta)).mul_(psi).add_(alpha).mul_(self.chain)
         slope.mul_(1 - t * t)
         radii = (self.inverse_offset_radius - t.mul_(self.inverse_radius)).reciprocal_()
@@ -173,11 +174,12 @@ class Screening:
         outside = upper < self.radius if self.negative else None
         # Out of reach U < or; raised to or it equals L, and the integral vanishes without a mask.
         torch.maximum(upper, self.radius, out=upper)
-        torch.div(lower, upper, out=log).log_().mul_(inverse)
         lower.reciprocal_()
         upper.reciprocal_()
         torch.add(lower, upper, out=product)
         difference = torch.sub(lower, upper, out=upper)
+        # ln(L/U)/r, by ln(L/U) = -2 artanh((1/L - 1/U)/(1/L + 1/U)): more exact for L near U than the quotient.
+        torch.div(difference, product, out=log).atanh_().mul_(inverse).mul_(-2.0)
         product.mul_(difference)
         torch.mul(inverse, self.scaled2, out=ratio)
         torch.mul(ratio, inverse, out=slope).add_(1.0).mul_(product).mul_(-0.125)
