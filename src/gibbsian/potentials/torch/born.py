@@ -1,5 +1,6 @@
 """Generalized Born kernels on (n, B) arrays: screening integrals, Born radii, energies, chain rule."""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 ACE_PROBE = 0.14
 """Probe radius of the surface term, nm."""
+
+LOG2_E = math.log2(math.e)
 
 
 class BornAtoms:
@@ -52,7 +55,7 @@ class BornAtoms:
         """Add self and surface energies; from the pairs' dE/dln(radius) make dE/d(radius) of everything."""
         inverse = radii.reciprocal()
         if self.kappa:
-            salt = torch.exp(-self.kappa * radii).mul_(self.solvent)
+            salt = torch.exp2(-self.kappa * LOG2_E * radii).mul_(self.solvent)
             value = (self.solute - salt).mul_(inverse)
             by_log = by_log.add(salt, alpha=self.kappa)
         else:
@@ -100,7 +103,7 @@ class BornPairs:
         r2, push = views.r2, views.push
         b2, overlap, inverse, value, slope = views.scratch
         torch.mul(views.radii_i, views.radii_j, out=views.scratch_rows[0])
-        torch.div(r2, b2, out=overlap).mul_(-0.25).exp_()
+        torch.div(r2, b2, out=overlap).mul_(-0.25 * LOG2_E).exp2_()
         torch.addcmul(r2, b2, overlap, out=inverse).rsqrt_()
         self._screened(inverse, value, slope)
         if self.cutoff is not None:
@@ -122,7 +125,7 @@ class BornPairs:
             if self.cutoff is not None:
                 value.sub_(self.difference / self.cutoff)
             return
-        salt = torch.exp(-self.kappa / inverse).mul_(self.solvent)
+        salt = torch.exp2(-self.kappa * LOG2_E / inverse).mul_(self.solvent)
         strength = self.solute - salt
         shifted = inverse - (1 / self.cutoff if self.cutoff else 0.0)
         torch.mul(strength, inverse, out=slope).mul_(inverse)

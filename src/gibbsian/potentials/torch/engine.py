@@ -15,7 +15,7 @@ from gibbsian.potentials.torch.workspace import Workspace
 CPU_ELEMENTS = 32_767
 """Size of the arrays that a sweep works on. From 32,768 elements on torch splits each operation over its threads, which
 at these sizes gains little on an idle machine and costs a factor of a hundred and more on a busy one. The kernels also
-avoid log, sqrt and tanh, which the vendor's mathematical library threads at any size."""
+avoid exp, log, sqrt and tanh, which the vendor's mathematical library threads at any size."""
 
 KEPT_BYTES = 32 * 1024 * 1024
 """Limit of one array that is kept between the sweeps over the pairs of large molecules."""
