@@ -80,9 +80,7 @@ _ACE = 28.3919551
 def from_gbsa_obc(force: Any) -> Born:
     """Parameters of an `openmm.GBSAOBCForce`."""
     rows = [force.getParticleParameters(i) for i in range(force.getNumParticles())]
-    atoms = np.array([[getattr(v, "_value", v) for v in row] for row in rows], dtype=np.float64).reshape(
-        -1, 3
-    )
+    atoms = np.array([[getattr(v, "_value", v) for v in row] for row in rows], dtype=np.float64).reshape(-1, 3)
     offset_radii = atoms[:, 1] - 0.009
     cut = force.getNonbondedMethod() != force.NoCutoff
     return Born(
@@ -122,9 +120,7 @@ def from_custom_gb(force: Any) -> Born | None:
     cutoff = float(found[5]) if found[5] else None
     if not _cutoff_agrees(force, cutoff):
         return None
-    particles = np.array(
-        [force.getParticleParameters(i) for i in range(force.getNumParticles())], dtype=np.float64
-    )
+    particles = np.array([force.getParticleParameters(i) for i in range(force.getNumParticles())], dtype=np.float64)
     classes = {
         "hct": generators.GBSAHCTForce,
         "obc1": generators.GBSAOBC1Force,
@@ -134,9 +130,7 @@ def from_custom_gb(force: Any) -> Born | None:
     }
     for kind, make in classes.items():
         for surface in ("ACE", None):
-            twin = make(
-                solventDielectric=solvent, soluteDielectric=solute, SA=surface, cutoff=cutoff, kappa=kappa
-            )
+            twin = make(solventDielectric=solvent, soluteDielectric=solute, SA=surface, cutoff=cutoff, kappa=kappa)
             has_neck = kind in _NECK_SCALE
             twin.parameters = (particles[:, :-1] if has_neck else particles).tolist()
             try:
@@ -152,9 +146,7 @@ def from_custom_gb(force: Any) -> Born | None:
                 offset_radii=particles[:, 1].copy(),
                 scaled_radii=particles[:, 2].copy(),
                 offset=offset,
-                tanh=particles[:, 3:6].copy()
-                if kind == "gbn2"
-                else tanh and np.tile(tanh, (len(particles), 1)),
+                tanh=particles[:, 3:6].copy() if kind == "gbn2" else tanh and np.tile(tanh, (len(particles), 1)),
                 neck=_neck(force, kind, particles[:, -1].astype(int)) if has_neck else None,
                 coulomb=COULOMB_GB,
                 solute_dielectric=solute,
@@ -179,9 +171,7 @@ def _description(force: Any) -> tuple[Any, ...]:
     for i in range(force.getNumTabulatedFunctions()):
         function = force.getTabulatedFunction(i)
         read = getattr(function, "getFunctionParameters", None)
-        values = (
-            [np.round(np.asarray(part, dtype=np.float64), 12).tolist() for part in read()] if read else None
-        )
+        values = [np.round(np.asarray(part, dtype=np.float64), 12).tolist() for part in read()] if read else None
         tables.append((force.getTabulatedFunctionName(i), type(function).__name__, str(values)))
     return (
         [force.getPerParticleParameterName(i) for i in range(force.getNumPerParticleParameters())],
