@@ -1,3 +1,5 @@
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from gibbsian.dynamics.collect import load_simulation
 from gibbsian.dynamics.exchange import ExchangeSettings, advance, begin, make_group
 from gibbsian.dynamics.simulate import simulate
 from gibbsian.ensemble.ensemble import Ensemble
-from gibbsian.errors import InputError, StoppedError
+from gibbsian.errors import GibbsianError, InputError, StoppedError
+from gibbsian.potentials import potential as make_potential
 from gibbsian.testing.toys import DoubleWell, toy_system
 
 SHORT = ExchangeSettings(
@@ -49,7 +52,7 @@ def same(a: Ensemble, b: Ensemble) -> bool:
 @pytest.mark.physics
 def test_exchange_finds_the_population_of_a_double_well() -> None:
     well = DoubleWell(height=18.0, tilt=3.0)
-    settings = replace(SHORT, ladders=64, steps=8000, exchange_every=20, save_every=40, t_max=900.0)
+    settings = replace(SHORT, ladders=64, steps=8000, equilibration=4000, exchange_every=20, save_every=40, t_max=900.0)
     data = simulate(dimer(), settings, potential=well)
     far = np.linalg.norm(data.positions[:, 0] - data.positions[:, 1], axis=-1) > well.centre
     weights = np.exp(data.log_w)
@@ -109,10 +112,21 @@ def test_a_longer_simulation_extends_a_shorter_one(tmp_path: Path) -> None:
     assert same(longer, simulate(dimer(), SHORT, potential=DoubleWell()))
 
 
-def test_results_do_not_depend_on_the_number_of_workers() -> None:
-    one = simulate(dimer(), SHORT, potential=DoubleWell(), workers=1)
-    assert same(one, simulate(dimer(), SHORT, potential=DoubleWell(), workers=2))
-    assert not same(one, simulate(dimer(), replace(SHORT, seed=8), potential=DoubleWell()))
+def test_processes_of_their_own_change_nothing() -> None:
+    system = System.from_sequence("ACE-GLY-NME", "amber14", "obc2")
+    here = simulate(system, SHORT, potential=make_potential(system, dtype=torch.float32))
+    assert same(simulate(system, SHORT), here)
+    assert not same(simulate(system, replace(SHORT, seed=8)), here)
+
+
+def test_a_dead_process_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = System.from_sequence("ACE-GLY-NME", "amber14", "obc2")
+
+    def kill(done: float, total: float, /, **figures: float | str) -> None:
+        subprocess.run(["pkill", "-9", "-P", str(os.getpid()), "-f", "crew"], check=True)
+
+    with pytest.raises(GibbsianError, match="the same command continues"):
+        simulate(system, SHORT, report=kill)
 
 
 def test_one_temperature_is_plain_langevin_with_equal_weights() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from gibbsian.chem.system import System
 from gibbsian.dynamics.exchange import ExchangeSettings, GroupState
-from gibbsian.dynamics.ladder import statistical_inefficiency
+from gibbsian.dynamics.ladder import Swaps, statistical_inefficiency
 from gibbsian.dynamics.manifest import describe, refuse_other, settings_of
 from gibbsian.dynamics.mbar import temperature_weights
 from gibbsian.dynamics.shards import group_folder, read_checkpoint, read_shards
@@ -61,10 +61,10 @@ def load_simulation(folder: str | Path, system: System) -> Ensemble:
     )
 
 
-def acceptance(states: list[GroupState]) -> tuple[float, list[float]]:
+def acceptance(swaps: list[Swaps]) -> tuple[float, list[float]]:
     """Return the share of exchanges accepted, over all pairs of neighbours and for each."""
-    attempted = sum((s.swaps.attempted for s in states[1:]), states[0].swaps.attempted)
-    accepted = sum((s.swaps.accepted for s in states[1:]), states[0].swaps.accepted)
+    attempted = sum((s.attempted for s in swaps[1:]), swaps[0].attempted)
+    accepted = sum((s.accepted for s in swaps[1:]), swaps[0].accepted)
     share = accepted / attempted.clamp_min(1)
     total = float(accepted.sum() / attempted.sum().clamp_min(1))
     return total, [round(float(a), 4) for a in share]
@@ -81,7 +81,7 @@ def _statistics(states: list[GroupState], parts: list[Any], settings: ExchangeSe
     series = torch.from_numpy(np.concatenate([series[:, :n_frames] for series in lowest]))
     frame = settings.save_every * settings.timestep
     return {
-        "acceptance": acceptance(states)[1],
+        "acceptance": acceptance([s.swaps for s in states])[1],
         "round_trips": int(sum(s.swaps.round_trips.sum() for s in states)),
         "statistical_inefficiency_ps": round(statistical_inefficiency(series) * frame, 4),
         "resets": sum(s.resets for s in states),

@@ -17,6 +17,9 @@ CPU_ELEMENTS = 32_767
 at these sizes gains little on an idle machine and costs a factor of a hundred and more on a busy one. The kernels also
 avoid exp, log, sqrt and tanh, which the vendor's mathematical library threads at any size."""
 
+LONE_THREAD_ELEMENTS = 131_072
+"""The same where torch has one thread and cannot split anything."""
+
 KEPT_BYTES = 32 * 1024 * 1024
 """Limit of one array that is kept between the sweeps over the pairs of large molecules."""
 
@@ -68,7 +71,8 @@ class TorchPotential:
         self.device = torch.device(device)
         self.plain = PlainEnergy(parameters, dtype, self.device) if differentiable else None
         cpu = self.device.type == "cpu"
-        elements = CPU_ELEMENTS if cpu else ACCELERATOR_ELEMENTS
+        on_cpu = CPU_ELEMENTS if torch.get_num_threads() > 1 else LONE_THREAD_ELEMENTS
+        elements = on_cpu if cpu else ACCELERATOR_ELEMENTS
         self.chunk = chunk or _chunk(parameters.n_atoms, elements, KEPT_BYTES // dtype.itemsize if cpu else elements)
         self._terms = _terms(parameters, max(elements // self.chunk, 1), dtype, self.device)
         self._spaces: dict[int, Workspace] = {}

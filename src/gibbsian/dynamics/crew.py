@@ -1,0 +1,193 @@
+"""Who runs the groups of ladders: a process for each, or this one for all.
+
+Python threads would share one core, because small tensor operations hold the interpreter most of the time. Processes are
+started by command, not through `multiprocessing`, so that a script without a main guard can simulate. They end with the
+one that started them, whatever ends it: their input closes.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from gibbsian.chem.system import System
+from gibbsian.dynamics.exchange import ExchangeSettings, advance, begin, make_group, no_frames
+from gibbsian.dynamics.ladder import Swaps
+from gibbsian.dynamics.shards import group_folder, read_checkpoint, write_chunk
+from gibbsian.errors import GibbsianError
+from gibbsian.potentials.base import Potential
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a group is."""
+
+    step: int
+    resets: int
+    swaps: Swaps
+
+
+class Member(Protocol):
+    """Advances one group."""
+
+    def advance(self, goal: int) -> Future[Progress]:
+        """Go to the next checkpoint, but not beyond step `goal`, and save it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a process must know to run a group."""
+
+    folder: Path
+    system: System
+    settings: ExchangeSettings
+    index: int
+    device: str
+
+
+class GroupRun:
+    """One group with its engine, continuing from its folder.
+
+    Raises
+    ------
+    InputError
+        If its checkpoint is damaged.
+    """
+
+    def __init__(self, order: Order, potential: Potential | None = None) -> None:
+        if potential is None:
+            from gibbsian.potentials import potential as make_potential
+
+            potential = make_potential(order.system, dtype=torch.float32, device=order.device)
+        self._order = order
+        self._folder = group_folder(order.folder, order.index)
+        self._group = make_group(order.system, order.settings, order.index, potential, order.device)
+        saved = read_checkpoint(self._folder, order.settings.seed, order.index, order.device)
+        self._state, self._shards = saved or (None, 0)
+
+    def step(self, goal: int) -> Progress:
+        """Make and save the start structures, or the next chunk."""
+        state, settings = self._state, self._order.settings
+        if state is None:
+            state = begin(self._group, self._order.system, self._order.index, self._order.device)
+            write_chunk(self._folder, state, no_frames(state.good_x), 0)
+        elif state.step < goal:
+            end = min(_next_checkpoint(state.step, settings), goal)
+            state, frames = advance(self._group, state, (end - state.step) // settings.exchange_every)
+            self._shards = write_chunk(self._folder, state, frames, self._shards)
+        self._state = state
+        return Progress(state.step, state.resets, state.swaps)
+
+
+class Local:
+    """Runs a group in this process."""
+
+    def __init__(self, order: Order, potential: Potential | None) -> None:
+        self._run = GroupRun(order, potential)
+
+    def advance(self, goal: int) -> Future[Progress]:
+        """Do the work before returning."""
+        future: Future[Progress] = Future()
+        future.set_result(self._run.step(goal))
+        return future
+
+
+class Remote:
+    """Runs a group in a process of its own."""
+
+    def __init__(self, order: Order, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        # One core each: two levels of threads on few cores are slower, and the kernels then take larger blocks.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", "from gibbsian.dynamics.crew import serve; serve()"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+        )
+        self._send(order)
+
+    def advance(self, goal: int) -> Future[Progress]:
+        """Order the work and return at once."""
+        self._send(goal)
+        return self._pool.submit(self._receive)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _send(self, content: Any) -> None:
+        assert self._process.stdin is not None
+        try:
+            pickle.dump(content, self._process.stdin)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return  # `_receive` reports the dead process
+
+    def _receive(self) -> Progress:
+        assert self._process.stdout is not None
+        try:
+            answer = pickle.load(self._process.stdout)
+        except EOFError as error:
+            raise GibbsianError(
+                f"simulation process ended unexpectedly (exit code {self._process.wait()}); the same command continues"
+            ) from error
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def serve() -> None:
+    """Run one group at the command of the process at the other end of the pipes."""
+    commands, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    torch.set_num_threads(1)
+    run: GroupRun | None = None
+    while True:
+        try:
+            received = pickle.load(commands)
+        except EOFError:
+            return
+        try:
+            if run is None:
+                run = GroupRun(received)
+                continue
+            answer: Progress | Exception = run.step(received)
+        except Exception as error:
+            answer = error
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+@contextmanager
+def crew(
+    folder: Path, system: System, settings: ExchangeSettings, potential: Potential | None, device: str
+) -> Iterator[list[Member]]:
+    """One member for each group, gone at the end."""
+    orders = [Order(folder, system, settings, index, device) for index in range(settings.groups)]
+    if potential is not None or device != "cpu":
+        yield [Local(order, potential) for order in orders]
+        return
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(settings.groups))
+        members = [Remote(order, pool) for order in orders]
+        for member in members:
+            stack.callback(member.close)
+        yield list(members)
+
+
+def _next_checkpoint(step: int, settings: ExchangeSettings) -> int:
+    """Checkpoints follow a fixed grid in steps, with one at the end of equilibration."""
+    chunk = settings.save_every * (settings.shard or 1)
+    if step < settings.equilibration:
+        return min(step + chunk, settings.equilibration)
+    kept = step - settings.equilibration
+    return settings.equilibration + (kept // chunk + 1) * chunk
