@@ -52,12 +52,22 @@ def same(a: Ensemble, b: Ensemble) -> bool:
 @pytest.mark.physics
 def test_exchange_finds_the_population_of_a_double_well() -> None:
     well = DoubleWell(height=18.0, tilt=3.0)
-    settings = replace(SHORT, ladders=64, steps=8000, equilibration=4000, exchange_every=20, save_every=40, t_max=900.0)
+    settings = replace(
+        SHORT,
+        ladders=256,
+        steps=12_000,
+        equilibration=6000,
+        start_steps=2000,
+        exchange_every=20,
+        save_every=40,
+        shard=50,
+        t_max=900.0,
+    )
     data = simulate(dimer(), settings, potential=well)
     far = np.linalg.norm(data.positions[:, 0] - data.positions[:, 1], axis=-1) > well.centre
     weights = np.exp(data.log_w)
-    per_ladder = [weights[i] @ far[i] / weights[i].sum() for i in (data.lineage == k for k in range(64))]
-    error = np.std(per_ladder) / 8
+    per_ladder = [weights[i] @ far[i] / weights[i].sum() for i in (data.lineage == k for k in range(256))]
+    error = np.std(per_ladder) / 16
     assert error < 0.02
     assert abs(weights @ far - well.population(300.0)) < 4 * error
     assert np.isclose(weights.sum(), 1.0)

@@ -15,7 +15,7 @@ from gibbsian.workflow.settings import read_settings
 
 
 def given_settings(source: str, **system: float | str) -> dict[str, Any]:
-    """Settings of a command: a YAML file's, or a system with the given choices."""
+    """Return the settings of a command: a YAML file's, or a system with the given choices."""
     if Path(source).suffix not in (".yaml", ".yml"):
         return {"system": {"source": source, **system}}
     settings = read_settings(Path(source))

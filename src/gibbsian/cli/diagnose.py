@@ -8,9 +8,11 @@ from importlib.util import find_spec
 from rich.console import Console
 from rich.table import Table
 
+from gibbsian.errors import GibbsianError
+
 LIBRARIES = ("gibbsian", "torch", "openmm", "pdbfixer", "mdtraj", "pymbar", "numpy", "scipy")
 OPTIONAL = ("h5py",)
-FRAMES = 8
+FRAMES = 4
 
 
 def doctor(engines: bool) -> None:
@@ -64,17 +66,20 @@ def _kernels() -> str:
 
 def _compare(out: Console) -> None:
     from gibbsian.chem.library import built_in, built_in_names
-    from gibbsian.errors import GibbsianError
     from gibbsian.potentials.compare import compare_engines
 
-    table = Table("system", "atoms", "engine", "energy error (relative)", "force error (of rms)", "")
-    agrees = True
+    table = Table("system", "atoms", "engine", "noise (nm)", "energy error (relative)", "force error (of rms)", "")
+    agree = True
     for name in built_in_names():
         system = built_in(name)
         for row in compare_engines(system, FRAMES, seed=0):
-            agrees = agrees and good
-            verdict = "ok" if row.agrees else "DISAGREES"
-            table.add_row(name, str(system.n_atoms), row.engine, f"{row.energy:.1e}", f"{row.force:.1e}", verdict)
+            agree = agree and row.agrees
+            figures = (f"{row.noise:g}", f"{row.energy:.1e}", f"{row.force:.1e}")
+            table.add_row(name, str(system.n_atoms), row.engine, *figures, row.note or _word(row.agrees))
     out.print(table)
-    if not agrees:
+    if not agree:
         raise GibbsianError("doctor: an engine disagrees with OpenMM; please report this table")
+
+
+def _word(agrees: bool) -> str:
+    return "ok" if agrees else "DISAGREES"

@@ -1,8 +1,8 @@
 """Who runs the groups of ladders: a process for each, or this one for all.
 
-Python threads would share one core, because small tensor operations hold the interpreter most of the time. Processes are
-started by command, not through `multiprocessing`, so that a script without a main guard can simulate. They end with the
-one that started them, whatever ends it: their input closes.
+Python threads would share one core, because small tensor operations hold the interpreter most of the time. Processes
+are started by command, not through `multiprocessing`, so that a script without a main guard can simulate. They end
+with the one that started them, whatever ends it: their input closes.
 """
 
 import os

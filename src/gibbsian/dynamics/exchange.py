@@ -58,7 +58,7 @@ class ExchangeSettings:
     temperatures: tuple[float, ...] | None = None
     t_max: float = 800.0
     n_temperatures: int | None = None
-    ladders: int = 54
+    ladders: int = 96
     groups: int = 2
     steps: int = 50_000
     equilibration: int = 5_000

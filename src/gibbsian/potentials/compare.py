@@ -12,6 +12,10 @@ from gibbsian.potentials.torch import TorchPotential
 NOISE = (0.005, 0.03, 0.1)
 """Standard deviations (nm) of the displacements that conformations are compared at."""
 
+TOLERANCE = {"float64": 1e-7, "float32": 1e-4}
+"""Largest error, relative in energy and of the rms in force, of an engine that agrees. Rounding the coordinates of a
+stiff molecule to single precision alone moves a force by up to 1e-4 of the rms."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -34,6 +38,12 @@ class Agreement:
     energy: float
     force: float
     note: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both errors are within the tolerance of the engine's precision."""
+        tolerance = TOLERANCE.get(self.engine.split()[-1], 0.0)
+        return self.energy <= tolerance and self.force <= tolerance
 
 
 def compare_engines(system: System, n_frames: int = 4, seed: int = 0) -> list[Agreement]:

@@ -78,7 +78,7 @@ def open_run(given: dict[str, Any], path: Path, where: str) -> Iterator[Run]:
 
 
 def settings_of(path: Path) -> dict[str, Any]:
-    """Settings of an existing run folder.
+    """Return the settings of an existing run folder.
 
     Raises
     ------

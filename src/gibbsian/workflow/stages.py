@@ -1,8 +1,10 @@
 """What a run does, stage by stage; each resumes from the run folder and writes to it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from gibbsian import __version__
@@ -11,6 +13,7 @@ from gibbsian.dynamics.collect import load_simulation
 from gibbsian.dynamics.simulate import simulate
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.export import export
+from gibbsian.ensemble.weights import resample
 from gibbsian.evaluate.results import evaluate
 from gibbsian.files import read_json, write_json, write_text
 from gibbsian.models.spline import SplineFlow
@@ -83,12 +86,10 @@ def _sample(run: Run, report: Report) -> dict[str, Any]:
 def _evaluate(run: Run, report: Report) -> dict[str, Any]:
     ensemble, data = Ensemble.load(run.folder.samples), load_data(run)
     flow = SplineFlow.load(run.folder.model / FLOW)
-    _, held_out = split(data, run.settings.training.held_out, run.settings.training.seed)
-    every = max(1, len(held_out) // FORWARD_FRAMES)
     results = evaluate(
         ensemble,
         data=data,
-        forward=forward_ess(flow, target_of(run), held_out.take(slice(None, None, every))),
+        forward=forward_ess(flow, target_of(run), _held_out(run, data)),
         system=run.system.sequence,
         recipe=run.settings.recipe,
         seed=run.settings.seed,
@@ -96,6 +97,14 @@ def _evaluate(run: Run, report: Report) -> dict[str, Any]:
     )
     write_json(run.folder.results, results)
     return {}
+
+
+def _held_out(run: Run, data: Ensemble) -> Ensemble:
+    """Frames that the flow was not trained on, drawn by weight: hot ones that matter to nothing stay out."""
+    _, held_out = split(data, run.settings.training.held_out, run.settings.training.seed)
+    n = max(1, min(FORWARD_FRAMES, int(held_out.ess)))
+    drawn = held_out.take(resample(held_out.weights, n, seed=run.settings.seed))
+    return replace(drawn, log_w=np.zeros(n))
 
 
 def _report(run: Run, report: Report) -> dict[str, Any]:
