@@ -5,11 +5,12 @@ import torch
 from gibbsian.chem.topology import Topology
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
+from gibbsian.testing.backbone import backbone_positions, backbone_topology
 from gibbsian.training.buffer import Buffer
-from gibbsian.training.data import Frames, Source, split
+from gibbsian.training.data import Frames, Source, enrich, split
 from gibbsian.training.loop import prepare
 from gibbsian.training.losses import nll, reverse_kl
-from gibbsian.training.stages import Stage
+from gibbsian.training.stages import Stage, TrainSettings
 
 ATOM = Topology(("C",), ("C",), np.zeros(1, dtype=np.int64), ("X",), ("1",), np.zeros((0, 2), dtype=np.int64))
 
@@ -105,10 +106,22 @@ def test_own_samples_enter_by_their_effective_number():
     for u in (zero, 1e3 * torch.arange(1000, dtype=torch.float64)):  # all alike; one takes all the weight
         buffer = Buffer()
         buffer.add(torch.zeros(1000, 1, 3), u, zero)
-        training, validation = prepare(stage, given, held_out, buffer)
+        training, validation = prepare(stage, TrainSettings(), given, held_out, buffer, ATOM)
         shares.append(sum(source.n for source in training[1:]) / 200)
         assert sum(source.n for source in training) == 200
         assert [source.n for source in training] == [source.n for source in validation]
         if len(training) == 2:
             assert len(training[1].frames) == 900
     assert shares == [0.5, 0.0]
+
+
+def test_rare_basins_get_their_share_and_others_keep_their_proportions():
+    topology = backbone_topology(1)
+    phi, psi = np.full(1000, -1.2), np.full(1000, 2.5)
+    phi[:5], psi[500:] = 1.0, -0.7  # 0.5 % left, the rest half beta and half alpha
+    x = torch.from_numpy(backbone_positions(phi[:, None], psi[:, None]))
+    raised = torch.softmax(enrich(Frames(x, torch.zeros(1000, dtype=torch.float64)), topology, 0.08).log_w, 0)
+    assert float(raised[:5].sum()) == pytest.approx(0.05 / (0.05 + 0.995), rel=1e-6)  # raised tenfold, no more
+    assert float(raised[500:].sum() / raised[5:500].sum()) == pytest.approx(500 / 495)
+    same = enrich(Frames(x, torch.zeros(1000, dtype=torch.float64)), topology, 0.0)
+    assert torch.equal(same.log_w, torch.zeros(1000, dtype=torch.float64))

@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 from gibbsian.chem.topology import Topology
 from gibbsian.ensemble.geometry import ramachandran, residue_label
 
+BASINS = ("left", "alpha", "beta")
+"""Names of the basins of one residue."""
+
 
 def classify(phi: NDArray[np.float64], psi: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
     """Masks of the three basins of one residue from its angles in rad, any shape.

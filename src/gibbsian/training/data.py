@@ -1,16 +1,20 @@
 """Batches from a weighted ensemble: the held-out split and draws by weight."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gibbsian.chem.topology import Topology
+from gibbsian.ensemble.basins import BASINS, basin_masks
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
 
 BLOCKS = 40
 LEAST_LINEAGES = 10
+MOST_RAISED = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,3 +79,20 @@ def split(data: Ensemble, held_out: float, seed: int) -> tuple[Ensemble, Ensembl
 def frames_of(data: Ensemble) -> Frames:
     """Return conformations and log weights as tensors."""
     return Frames(torch.from_numpy(data.positions), torch.from_numpy(data.log_w))
+
+
+def enrich(frames: Frames, topology: Topology, share: float) -> Frames:
+    """Raise the weights in rare backbone basins, so that a flow learns them from more than a handful of frames.
+
+    The least share of each basin is `share` over the number of residues; no weight rises more than `MOST_RAISED`-fold.
+    What the flow proposes too often its importance weights correct, at the price of about that share of the samples.
+    """
+    weights = torch.softmax(frames.log_w, 0)
+    masks = basin_masks(topology, frames.x.numpy())
+    least = share * len(BASINS) / max(len(masks), 1)
+    raised = torch.zeros_like(frames.log_w)
+    for mask in map(torch.from_numpy, masks.values()):
+        found = float(weights[mask].sum())
+        if 0.0 < found < least:
+            raised[mask] = raised[mask].clamp_min(math.log(min(least / found, MOST_RAISED)))
+    return Frames(frames.x, frames.log_w + raised)

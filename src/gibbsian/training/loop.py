@@ -20,7 +20,7 @@ from gibbsian.progress import Report, silent
 from gibbsian.targets.base import Target
 from gibbsian.training.buffer import Buffer
 from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, save_checkpoint
-from gibbsian.training.data import Frames, Source, effective_size, frames_of, split
+from gibbsian.training.data import Frames, Source, effective_size, enrich, frames_of, split
 from gibbsian.training.losses import nll, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 
@@ -55,7 +55,7 @@ class Trainable(Protocol):
         """All weights by name."""
         ...
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> Any:
+    def load_state_dict(self, state: dict[str, Tensor], /) -> Any:
         """Overwrite all weights."""
         ...
 
@@ -100,7 +100,8 @@ def train(
         raise InputError("training: a stage with reverse KL or refit needs a target; give one or drop the stage")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    frames, held_out = map(frames_of, split(data, settings.held_out, settings.seed))
+    parts = split(data, settings.held_out, settings.seed)
+    frames, held_out = (enrich(frames_of(part), model.topology, settings.rare_share) for part in parts)
     held_out = held_out.thinned(EVALUATED)
     groups = symmetry_groups(model.topology)
     total = sum(stage.steps for stage in stages)
@@ -115,7 +116,7 @@ def train(
             continue
         if index > run.stage or run.optimiser is None:
             enter_stage(run, index, stage, settings, target)
-        sources, validation = prepare(stage, frames, held_out, run.buffer)
+        sources, validation = prepare(stage, settings, frames, held_out, run.buffer, model.topology)
         if math.isinf(run.best_loss):
             evaluate(run, validation, settings)
             save_checkpoint(place, key, run)
@@ -159,7 +160,9 @@ def _generate(model: Trainable, n: int, target: Target, generator: torch.Generat
     return x, log_q, u
 
 
-def prepare(stage: Stage, frames: Frames, held_out: Frames, buffer: Buffer) -> tuple[list[Source], list[Source]]:
+def prepare(
+    stage: Stage, settings: TrainSettings, frames: Frames, held_out: Frames, buffer: Buffer, topology: Topology
+) -> tuple[list[Source], list[Source]]:
     """Where a stage's batches come from, and what it is judged on: the same mix of held-out frames.
 
     Own samples enter in proportion to their effective number, so that a poor flow's few good ones do not take over.
@@ -167,7 +170,8 @@ def prepare(stage: Stage, frames: Frames, held_out: Frames, buffer: Buffer) -> t
     if not (stage.refit_samples and buffer.x):
         return [Source(frames, stage.batch)], [Source(held_out, stage.batch)]
     out = torch.arange(len(buffer)) % 10 == 0
-    x, log_w = buffer.merged()
+    refit = enrich(Frames(*buffer.merged()), topology, settings.rare_share)
+    x, log_w = refit.x, refit.log_w
     own, given = effective_size(log_w), effective_size(frames.log_w)
     n_refit = round(min(stage.refit_fraction, own / (own + given)) * stage.batch)
 

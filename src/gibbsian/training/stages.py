@@ -74,6 +74,8 @@ class TrainSettings:
         Of AdamW; gradient norm above which steps are shortened.
     held_out
         Share of the data kept for early stopping, whole lineages or contiguous blocks.
+    rare_share
+        Least share of a batch that each backbone basin gets, over the number of residues; 0 for the data's own.
     evaluate_every, patience
         Steps between evaluations on held-out data, and how many without improvement end a stage.
     checkpoint_every
@@ -85,6 +87,7 @@ class TrainSettings:
     weight_decay: float = 1e-3
     clip: float = 20.0
     held_out: float = 0.1
+    rare_share: float = 0.08
     evaluate_every: int = 100
     patience: int = 5
     checkpoint_every: int = 100

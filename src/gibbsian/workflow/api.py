@@ -1,7 +1,9 @@
 """The functions behind `gibbsian.fit` and `gibbsian.sample`."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gibbsian.chem.system import System
 from gibbsian.ensemble.ensemble import Ensemble
@@ -24,6 +26,7 @@ def fit(
     folder: Path | str | None = None,
     seed: int = 0,
     report: Report = silent,
+    settings: Mapping[str, Any] | None = None,
 ) -> Proposal:
     """Train the proposal of a recipe on weighted data of a system.
 
@@ -39,16 +42,19 @@ def fit(
         Of everything random.
     report
         Called after each checkpoint.
+    settings
+        Sections ``model``, ``stages`` and ``training`` of a run.yaml that replace the recipe's.
 
     Raises
     ------
     InputError
-        For an unknown recipe or unusable data.
+        For an unknown recipe or setting, or unusable data.
     """
-    settings = resolve_settings({"recipe": recipe, "seed": seed, "system": {"source": system.sequence}}, "fit")
+    given = {"recipe": recipe, "seed": seed, "system": {"source": system.sequence}, **(settings or {})}
+    resolved = resolve_settings(given, "fit")
     target = Boltzmann(potential(system), system.temperature)
     with tempfile.TemporaryDirectory() as scratch:
-        return fit_flow(data, settings, Path(scratch if folder is None else folder), target, report)
+        return fit_flow(data, resolved, Path(scratch if folder is None else folder), target, report)
 
 
 def sample(
