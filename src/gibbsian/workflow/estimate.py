@@ -83,9 +83,11 @@ def _rate(engine: Potential, system: System, batch: int) -> float:
 def _step_seconds(system: System, settings: RunSettings, batch: int) -> float:
     """Seconds of one training step."""
     generator = torch.Generator().manual_seed(0)
-    noise = FIRST_NOISE * torch.randn((batch, system.n_atoms, 3), generator=generator)
-    x = torch.from_numpy(system.positions) + noise
-    flow = SplineFlow.from_data(system.topology, x, config=settings.model)
+    # The statistics of a flow need more conformations than coordinates.
+    shape = (max(batch, 10 * system.n_atoms), system.n_atoms, 3)
+    frames = torch.from_numpy(system.positions) + FIRST_NOISE * torch.randn(shape, generator=generator)
+    flow = SplineFlow.from_data(system.topology, frames, config=settings.model)
+    x = frames[:batch]
     flow.log_prob(x).mean().backward()
     begin = time.perf_counter()
     for _ in range(3):
