@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gibbsian.chem.convert import to_openmm, topology_from_openmm
+from gibbsian.chem.convert import in_nanometers, nanometers, to_openmm, topology_from_openmm
 from gibbsian.chem.extend import heavy_chain
 from gibbsian.chem.forcefield import create_openmm_system
 from gibbsian.chem.hydrogens import place_hydrogens, relabel_hydrogens
@@ -71,11 +71,11 @@ def add_hydrogens(topology: "app.Topology", positions: Floats, variants: list[st
         One protonation variant or None per residue.
     """
     import openmm
-    from openmm import app, unit
+    from openmm import app
 
     heavy = [(atom.residue.index, atom.name) for atom in topology.atoms()]
     kept = {label: positions[i] for i, label in enumerate(heavy)}
-    modeller = app.Modeller(topology, [openmm.Vec3(*p) for p in positions.tolist()] * unit.nanometer)
+    modeller = app.Modeller(topology, nanometers(positions))
     # OpenMM decides which hydrogens there are; it starts from random positions, so theirs are not used.
     modeller.addHydrogens(pH=7.0, variants=variants, platform=openmm.Platform.getPlatform("CPU"))
     result = topology_from_openmm(modeller.topology)
@@ -127,7 +127,6 @@ def relax(openmm_system: "openmm.System", positions: Floats, iterations: int = 2
     to remove clashes and takes a hundredth of the time.
     """
     import openmm
-    from openmm import unit
 
     platform, settings = openmm.Platform.getPlatform("Reference"), {}
     if len(positions) > 150:
@@ -140,7 +139,7 @@ def relax(openmm_system: "openmm.System", positions: Floats, iterations: int = 2
     context.setPositions(positions)
     openmm.LocalEnergyMinimizer.minimize(context, 10, iterations)
     state = context.getState(positions=True)
-    return np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer), dtype=np.float64)
+    return in_nanometers(state.getPositions(asNumpy=True))
 
 
 def from_openmm(
@@ -151,9 +150,8 @@ def from_openmm(
 
     from gibbsian.chem.system import System
 
-    if unit.is_quantity(positions):
-        positions = positions.value_in_unit(unit.nanometer)  # pyright: ignore[reportAttributeAccessIssue]
-    x = np.array([list(row) for row in positions], dtype=np.float64).reshape(-1, 3)
+    plain_numbers = in_nanometers(positions) if unit.is_quantity(positions) else np.asarray(positions, dtype=np.float64)
+    x = plain_numbers.reshape(-1, 3)
     counts = {"topology": topology.getNumAtoms(), "system": openmm_system.getNumParticles(), "positions": len(x)}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -173,14 +171,13 @@ def from_openmm(
         cutoff=cutoff,
         temperature=check_temperature(temperature),
         topology=plain,
-        positions=np.asarray(relabel_hydrogens(plain, x)),
+        positions=relabel_hydrogens(plain, x),
         openmm_system=openmm_system,
     )
 
 
 def _cutoff(openmm_system: "openmm.System") -> float | None:
     import openmm
-    from openmm import unit
 
     for force in openmm_system.getForces():
         if isinstance(force, openmm.NonbondedForce):
@@ -189,5 +186,5 @@ def _cutoff(openmm_system: "openmm.System") -> float | None:
                 return None
             if method != openmm.NonbondedForce.CutoffNonPeriodic:
                 raise InputError("from_openmm: the system is periodic; only isolated molecules are supported")
-            return float(force.getCutoffDistance().value_in_unit(unit.nanometer))
+            return float(in_nanometers(force.getCutoffDistance()))
     return None

@@ -1,7 +1,7 @@
 """Between OpenMM's topology and ours, and PDB text."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,25 @@ from gibbsian.chem.topology import Topology
 from gibbsian.files import write_text
 
 if TYPE_CHECKING:
-    from openmm import app
+    from openmm import app, unit
 
 Floats = NDArray[np.float64]
+
+
+def nanometers(values: Any) -> "unit.Quantity":
+    """Numbers in nm as OpenMM's lengths; an (n, 3) array becomes a list of its vectors."""
+    import openmm
+    from openmm import unit
+
+    plain = [openmm.Vec3(*row) for row in values.tolist()] if isinstance(values, np.ndarray) else values
+    return plain * unit.nanometer  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def in_nanometers(lengths: Any) -> Floats:
+    """OpenMM's lengths as plain numbers, of any shape."""
+    from openmm import unit
+
+    return np.array(lengths.value_in_unit(unit.nanometer), dtype=np.float64)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def variant_name(name: str, atoms: set[str], disulfide: bool = False) -> str:

@@ -172,8 +172,8 @@ def _residue_atoms(base: str, before: dict[str, Floats], phi: float, psi: float)
         atoms["N"], atoms["CA"] = np.zeros(3), np.array([1.455, 0.0, 0.0])
         atoms["C"] = np.array([1.455 - 1.525 * np.cos(np.radians(111.0)), 1.525 * np.sin(np.radians(111.0)), 0.0])
     atoms["O"] = _at(atoms, "C", "CA", "N", 1.23, 120.5, psi + 180.0)
-    for atom, *frame_names, bond, angle, torsion in (_CB, *_SIDE[base]) if base != "GLY" else ():
-        atoms[atom] = _at(atoms, *frame_names, bond, angle, torsion)
+    for row in (_CB, *_SIDE[base]) if base != "GLY" else ():
+        atoms[row[0]] = _at(atoms, *row[1:])
     return atoms
 
 

@@ -3,7 +3,8 @@
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gibbsian.chem.residues import ALIASES, C_CAPS, CAPS, N_CAPS
+from gibbsian.chem import charmm
+from gibbsian.chem.convert import nanometers
 from gibbsian.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ FORCEFIELDS = {
     "amber99sbildn": "amber99sbildn.xml",
     "amber14": "amber14/protein.ff14SB.xml",
     "amber19": "amber19/protein.ff19SB.xml",
-    "charmm36": "charmm36_2024.xml",
+    "charmm36": charmm.FILE,
 }
 """Name and the file shipped with OpenMM; the protein part only, which is all that a peptide uses."""
 
@@ -32,7 +33,7 @@ SOLVENTS: dict[str, str | None] = {
 
 _LEGACY = {"amber96_obc": "amber96", "amber99_obc": "amber99sbildn"}  # radii by that field's atom types
 PAIRS = tuple((f, s) for f in FORCEFIELDS for s in SOLVENTS if _LEGACY.get(s, f) == f)
-"""All valid (forcefield, solvent) pairs. OpenMM is slow to find CHARMM's terminal patches: about 20 s for AAA."""
+"""All valid (forcefield, solvent) pairs."""
 
 
 def valid_solvents(forcefield: str) -> list[str]:
@@ -56,29 +57,8 @@ def _force_field(forcefield: str, solvent: str) -> "app.ForceField":
     from openmm import app
 
     second = SOLVENTS[solvent]
-    return app.ForceField(FORCEFIELDS[forcefield], *([second] if second else []))
-
-
-def _merge_caps(topology: "app.Topology") -> "app.Topology":
-    """Copy in which a cap is part of its neighbour, as CHARMM's terminal patches want it; atoms keep their order."""
-    from openmm import app
-
-    residues = list(topology.residues())
-    merged = app.Topology()
-    chain = merged.addChain()
-    atoms = {}
-    target = None
-    for k, residue in enumerate(residues):
-        name = ALIASES.get(residue.name, residue.name)
-        joins = name in C_CAPS or (k > 0 and residues[k - 1].name in N_CAPS)
-        if target is None or not joins:
-            target = merged.addResidue(name if name not in CAPS else residues[k + 1].name, chain)
-        for atom in residue.atoms():
-            label = f"{name}_{atom.name}" if name in CAPS else atom.name
-            atoms[atom] = merged.addAtom(label, atom.element, target)
-    for bond in topology.bonds():
-        merged.addBond(atoms[bond[0]], atoms[bond[1]])
-    return merged
+    more = [second] if second else []
+    return charmm.load(*more) if forcefield == "charmm36" else app.ForceField(FORCEFIELDS[forcefield], *more)
 
 
 def create_openmm_system(
@@ -102,19 +82,19 @@ def create_openmm_system(
         For an invalid pair or cutoff, or if a residue has no template in the force field.
     """
     import openmm
-    from openmm import app, unit
+    from openmm import app
 
     check_pair(forcefield, solvent)
     if cutoff is not None and not 0 < cutoff < float("inf"):
         raise InputError(f"cutoff: got {cutoff}; give a positive length in nm or none at all")
     method = app.NoCutoff if cutoff is None else app.CutoffNonPeriodic
     if forcefield == "charmm36":
-        topology = _merge_caps(topology)
+        topology = charmm.merge_caps(topology)
     try:
         system = _force_field(forcefield, solvent).createSystem(
             topology,
-            nonbondedMethod=method,
-            nonbondedCutoff=(cutoff or 1.0) * unit.nanometer,
+            nonbondedMethod=method,  # pyright: ignore[reportArgumentType]
+            nonbondedCutoff=nanometers(cutoff or 1.0),
             constraints=None,
             rigidWater=False,
             removeCMMotion=False,

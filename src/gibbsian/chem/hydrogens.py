@@ -1,5 +1,7 @@
 """Where hydrogens go, and which of two equivalent ones carries which label."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,6 +9,7 @@ from gibbsian.chem.residues import hydrogens_of
 from gibbsian.chem.topology import Topology
 
 Floats = NDArray[np.float64]
+Real = TypeVar("Real", bound=np.floating)
 
 _LENGTH = {"C": 0.109, "N": 0.101, "O": 0.096, "S": 0.134}  # nm
 _TETRAHEDRAL = np.radians(109.47)
@@ -77,7 +80,7 @@ def _is_planar(topology: Topology, atom: int) -> bool:
     return topology.elements[atom] == "C" and len(topology.neighbours[atom]) == 3
 
 
-def relabel_hydrogens(topology: Topology, positions: NDArray[np.floating]) -> NDArray[np.floating]:
+def relabel_hydrogens(topology: Topology, positions: NDArray[Real]) -> NDArray[Real]:
     """Give equivalent hydrogens their canonical labels, conformation by conformation.
 
     The one rule of the package, with bond vectors from the parent p, and hydrogens in the topology's order:

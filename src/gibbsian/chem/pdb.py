@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gibbsian.chem.build import add_hydrogens, assemble
-from gibbsian.chem.convert import topology_from_openmm
+from gibbsian.chem.convert import in_nanometers, nanometers, topology_from_openmm
 from gibbsian.chem.hydrogens import relabel_hydrogens
 from gibbsian.chem.pdb_checks import check_backbone, check_chirality, describe, is_solvent, screen
 from gibbsian.chem.residues import ALIASES, VARIANTS
@@ -42,12 +42,12 @@ def from_pdb(
     changes = _alternatives(path, lines)
     changes += _remove_solvent(fixer)
     screen(path, fixer.topology)
-    x = _positions(fixer.positions)
+    x = in_nanometers(fixer.positions)
     check_backbone(path, fixer.topology, x)
     check_chirality(path, fixer.topology, x)
     named = _named_variants(path, lines)
     changes += _add_heavy_atoms(path, fixer, termini)
-    x = _positions(fixer.positions)
+    x = in_nanometers(fixer.positions)
     residues = list(fixer.topology.residues())
     variants = [named.get(str(r.id)) if not _has_hydrogens(r) else None for r in residues]
     _, kind = with_termini([r.name for r in residues], None)
@@ -59,7 +59,7 @@ def from_pdb(
         if not any(_has_hydrogens(r) for r in residues):
             raise
     # Hydrogens that no template knows (other names, other protonation): ours take their place.
-    stripped, x = _without_hydrogens(fixer.topology, _positions(fixer.positions))
+    stripped, x = _without_hydrogens(fixer.topology, in_nanometers(fixer.positions))
     variants = [named.get(str(r.id)) for r in residues]
     topology, x, added = _complete(stripped, x, variants)
     changes.append("Replaced all hydrogens, because those in the file do not fit the force field.")
@@ -98,7 +98,7 @@ def _open(path: Path) -> tuple["PDBFixer", list[str]]:
         raise InputError(f"{path}: cannot be read ({_first_line(error)}); repair the file") from error
     if fixer.topology.getNumAtoms() == 0:
         raise InputError(f"{path}: has no atoms; give a structure with one protein chain")
-    x = _positions(fixer.positions)
+    x = in_nanometers(fixer.positions)
     bad = np.flatnonzero(~np.isfinite(x).all(-1))
     if len(bad):
         atom = list(fixer.topology.atoms())[bad[0]]
@@ -108,12 +108,6 @@ def _open(path: Path) -> tuple["PDBFixer", list[str]]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _positions(positions: object) -> Floats:
-    from openmm import unit
-
-    return np.array([list(p) for p in positions.value_in_unit(unit.nanometer)], dtype=np.float64)  # type: ignore[attr-defined]
 
 
 def _alternatives(path: Path, lines: list[str]) -> list[str]:
@@ -213,17 +207,16 @@ def _has_hydrogens(residue: "app.topology.Residue") -> bool:
 
 
 def _without_hydrogens(topology: "app.Topology", positions: Floats) -> tuple["app.Topology", Floats]:
-    import openmm
-    from openmm import app, unit
+    from openmm import app
 
-    modeller = app.Modeller(topology, [openmm.Vec3(*p) for p in positions.tolist()] * unit.nanometer)
+    modeller = app.Modeller(topology, nanometers(positions))
     modeller.delete([a for a in topology.atoms() if a.element is not None and a.element.symbol in ("H", "D")])
-    return modeller.topology, _positions(modeller.positions)
+    return modeller.topology, in_nanometers(modeller.positions)
 
 
 def _complete(topology: "app.Topology", positions: Floats, variants: list[str | None]) -> tuple[Topology, Floats, int]:
     result, x = add_hydrogens(topology, positions, variants)
-    return result, np.asarray(relabel_hydrogens(result, x)), result.n_atoms - topology.getNumAtoms()
+    return result, relabel_hydrogens(result, x), result.n_atoms - topology.getNumAtoms()
 
 
 def read_structures(path: str | Path, topology: Topology | None = None) -> tuple[Topology, Floats]:
@@ -245,17 +238,14 @@ def read_structures(path: str | Path, topology: Topology | None = None) -> tuple
     InputError
         As `System.from_pdb`, or naming the first atom of `topology` that the file lacks.
     """
-    from openmm import app, unit
+    from openmm import app
 
     path = Path(path)
     fixer, _ = _open(path)
     screen(path, app.Modeller(fixer.topology, fixer.positions).topology)
     cif = path.suffix.lower() in CIF_SUFFIXES
     file = app.PDBxFile(str(path)) if cif else app.PDBFile(str(path))
-    frames = [
-        np.asarray(file.getPositions(asNumpy=True, frame=k).value_in_unit(unit.nanometer))
-        for k in range(file.getNumFrames())
-    ]
+    frames = [in_nanometers(file.getPositions(asNumpy=True, frame=k)) for k in range(file.getNumFrames())]
     modeller = app.Modeller(file.topology, file.positions)
     solvent = [r for r in file.topology.residues() if is_solvent(r)]
     keep = [a.index for r in file.topology.residues() if not is_solvent(r) for a in r.atoms()]
@@ -271,7 +261,7 @@ def read_structures(path: str | Path, topology: Topology | None = None) -> tuple
     if topology is not None:
         x = x[:, _match(path, found, topology)]
         found = topology
-    return found, np.asarray(relabel_hydrogens(found, x))
+    return found, relabel_hydrogens(found, x)
 
 
 def _match(path: Path, found: Topology, wanted: Topology) -> list[int]:

@@ -27,8 +27,13 @@ def describe(run: Run) -> dict[str, Any]:
             "parameters": stages["train"]["parameters"],
             "stages": [{"name": stage.name, "steps": stage.steps} for stage in settings.stages],
         },
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": stages["prepare"]["versions"],
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    return {name: version(name) for name in LIBRARIES}
 
 
 def _simulation(run: Run, simulated: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gibbsian.chem.system import System
 from gibbsian.errors import InputError
+from gibbsian.files import sha256
 from gibbsian.progress import Report, silent
 from gibbsian.workflow.runfolder import RunFolder, digest, hold, open_folder
 from gibbsian.workflow.settings import RunSettings, read_settings, resolve_settings, write_settings
@@ -102,7 +103,8 @@ def perform(run: Run, stages: Sequence[Stage], reporter: Reporter = lambda _: si
             figures = stage.do(run, reporter(stage.name))
         finally:
             run.folder.spend(stage.name, time.monotonic() - begin)
-        run.folder.note(stage.name, made_from, **figures)
+        made = {stage.makes: sha256(run.folder.path / stage.makes)}
+        run.folder.note(stage.name, made_from, made=made, **figures)
 
 
 def _refuse_other(config: Path, settings: RunSettings) -> None:

@@ -5,9 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from gibbsian import __version__
 from gibbsian.chem.convert import write_pdb
 from gibbsian.dynamics.collect import load_simulation
 from gibbsian.dynamics.simulate import simulate
@@ -25,7 +23,7 @@ from gibbsian.sampling.forward import forward_ess
 from gibbsian.sampling.importance import sample_snis
 from gibbsian.targets.boltzmann import Boltzmann
 from gibbsian.training.data import split
-from gibbsian.workflow.describe import describe, performance
+from gibbsian.workflow.describe import describe, performance, versions
 from gibbsian.workflow.fitting import fit_flow
 from gibbsian.workflow.run import Run, Stage
 
@@ -48,7 +46,7 @@ def load_data(run: Run) -> Ensemble:
 def _prepare(run: Run, report: Report) -> dict[str, Any]:
     write_pdb(run.folder.system / "topology.pdb", run.system.topology, run.system.positions)
     write_text(run.folder.system / "system.xml", run.system.to_xml())
-    return {"versions": {"gibbsian": __version__, "torch": torch.__version__}}
+    return {"seed": run.settings.seed, "versions": versions()}
 
 
 def _simulate(run: Run, report: Report) -> dict[str, Any]:
