@@ -30,7 +30,7 @@ def test_two_processes_build_the_same_bits():
 
 COUNTS = {
     "ACE-ALA-NME": 22, "ACE-ALA-NME@amber96": 22, "ACE-AAA-NME": 42, "AAA": 33, "AAAAAA": 63, "chignolin": 138,
-    "CLN025": 166, "HP35-H27": 582, "ubiquitin": 1231,
+    "CLN025": 166, "HP35-H27": 582, "protein-G": 855, "ubiquitin": 1231,
 }  # fmt: skip
 
 
