@@ -15,6 +15,11 @@ def all_residues() -> System:
     return System.from_sequence(ALL_RESIDUES, "amber14", "obc2")
 
 
+@cache
+def charged_residues() -> System:
+    return System.from_sequence("PARNDCQEGHILKMFPSTWYVG", "amber14", "vacuum")
+
+
 def energy(system: System, positions: np.ndarray | None = None) -> float:
     integrator = openmm.VerletIntegrator(0.001)
     context = openmm.Context(system.openmm_system, integrator, openmm.Platform.getPlatform("Reference"))

@@ -1,7 +1,7 @@
 import numpy as np
 import openmm
 import pytest
-from chem_helpers import ALL_RESIDUES, energy
+from chem_helpers import all_residues, charged_residues, energy
 
 from gibbsian.chem.convert import to_openmm
 from gibbsian.chem.forcefield import FORCEFIELDS, PAIRS, SOLVENTS, check_pair, create_openmm_system, valid_solvents
@@ -11,10 +11,9 @@ from gibbsian.errors import InputError
 
 @pytest.mark.parametrize("forcefield", list(FORCEFIELDS))
 def test_every_valid_pair_builds_all_residues(forcefield):
-    long = forcefield != "charmm36"  # OpenMM needs long to find CHARMM's terminal patches
-    capped = System.from_sequence(ALL_RESIDUES if long else "ACE-ALA-NME", "amber14", "vacuum")
-    charged = System.from_sequence("ARNDCQEGHILKMFPSTWYV" if long else "ACE-ALA-NME", "amber14", "vacuum")
-    for solvent in valid_solvents(forcefield) if long else ("obc2", "vacuum"):
+    capped = all_residues()
+    charged = charged_residues()
+    for solvent in valid_solvents(forcefield):
         for system, cutoff in ((capped, None), (charged, 1.2)):
             made = create_openmm_system(to_openmm(system.topology), forcefield, solvent, cutoff)
             context = openmm.Context(made, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))

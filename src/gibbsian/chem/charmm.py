@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 FILE = "charmm36_2024.xml"
 
-_RESIDUES = frozenset(
-    "ALA ARG ASN ASP CYS CYM GLN GLU GLY HSD HSE HSP ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split()
-)
-_PATCHES = frozenset("NTER GLYP PROP ACE CTER CT2 CT3 ASPP GLUP LSN DISU".split())
+_RESIDUES = frozenset({
+    "ALA", "ARG", "ASN", "ASP", "CYS", "CYM", "GLN", "GLU", "GLY", "HSD", "HSE", "HSP", "ILE", "LEU", "LYS", "MET",
+    "PHE", "PRO", "SER", "THR", "TRP", "TYR", "VAL",
+})  # fmt: skip
+_PATCHES = frozenset({"NTER", "GLYP", "PROP", "ACE", "CTER", "CT2", "CT3", "ASPP", "GLUP", "LSN", "DISU"})
 """Charged ends, also of Gly and Pro; ACE, NH2 and NME; neutral Asp, Glu and Lys; disulphide bridges."""
 
 
