@@ -5,7 +5,7 @@ from pathlib import Path
 
 project = "gibbsian"
 author = "The gibbsian developers"
-copyright = "The gibbsian developers"  # noqa: A001
+copyright = "The gibbsian developers"
 _source = Path(__file__).parent.parent / "src" / "gibbsian" / "__init__.py"
 _found = re.search(r'__version__ = "([^"]+)"', _source.read_text())
 release = _found.group(1) if _found else ""
