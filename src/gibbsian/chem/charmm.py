@@ -43,6 +43,9 @@ def _protein_part() -> str:
         residue[:] = [item for item in residue if item.tag != "AllowPatch" or _wanted(item)]
     used = {atom.get("type") for section in (residues, patches) for atom in section.iter()}
     types[:] = [kind for kind in types if kind.get("name") in used]
+    classes = {kind.get("class") for kind in types}
+    bends = _section(root, "AmoebaUreyBradleyForce")  # the one list that OpenMM scans from the top for every angle
+    bends[:] = [bend for bend in bends if {bend.get(f"class{k}") for k in (1, 2, 3)} <= classes]
     return ElementTree.tostring(root, encoding="unicode")
 
 
