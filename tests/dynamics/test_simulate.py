@@ -74,7 +74,7 @@ def test_exchange_finds_the_population_of_a_double_well() -> None:
     statistics = data.provenance["statistics"]
     assert all(0.2 < a < 0.95 for a in statistics["acceptance"])
     assert statistics["round_trips"] > 100
-    assert well.calls == pytest.approx(64 * 3 * 8100, rel=0.1)
+    assert well.calls == pytest.approx(256 * 3 * (2000 + 6000 + 12_000), rel=0.1)
 
 
 def test_frames_are_walker_major_and_energies_belong_to_them(tmp_path: Path) -> None:

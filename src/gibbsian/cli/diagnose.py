@@ -11,7 +11,7 @@ from rich.table import Table
 from gibbsian.errors import GibbsianError
 
 LIBRARIES = ("gibbsian", "torch", "openmm", "pdbfixer", "mdtraj", "pymbar", "numpy", "scipy")
-OPTIONAL = ("h5py",)
+OPTIONAL = ("tables",)
 FRAMES = 4
 
 
