@@ -13,6 +13,7 @@ from gibbsian.potentials import potential
 from gibbsian.progress import Report, silent
 from gibbsian.sampling.importance import sample_snis
 from gibbsian.targets.boltzmann import Boltzmann
+from gibbsian.threads import one_thread
 from gibbsian.workflow.fitting import fit_flow
 from gibbsian.workflow.settings import resolve_settings
 
@@ -53,7 +54,7 @@ def fit(
     given = {"recipe": recipe, "seed": seed, "system": {"source": system.sequence}, **(settings or {})}
     resolved = resolve_settings(given, "fit")
     target = Boltzmann(potential(system), system.temperature)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, one_thread():
         return fit_flow(data, resolved, Path(scratch if folder is None else folder), target, report)
 
 
@@ -90,13 +91,14 @@ def sample(
     """
     if method not in METHODS:
         raise InputError(f"sample: method: got {method!r}; the methods are {', '.join(METHODS)}")
-    return sample_snis(
-        proposal,
-        Boltzmann(potential(system), system.temperature),
-        n,
-        topology=system.topology,
-        temperature=system.temperature,
-        folder=None if folder is None else Path(folder),
-        seed=seed,
-        report=report,
-    )
+    with one_thread():
+        return sample_snis(
+            proposal,
+            Boltzmann(potential(system), system.temperature),
+            n,
+            topology=system.topology,
+            temperature=system.temperature,
+            folder=None if folder is None else Path(folder),
+            seed=seed,
+            report=report,
+        )

@@ -1,5 +1,6 @@
 """What a run will cost, from a short trial on this machine, and whether its recipe makes sense."""
 
+import os
 import time
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from gibbsian.chem.system import System
 from gibbsian.models.spline import SplineFlow
 from gibbsian.potentials import potential
 from gibbsian.potentials.base import Potential
+from gibbsian.threads import one_thread
 from gibbsian.workflow.settings import RunSettings
 from gibbsian.workflow.system import build_system
 
@@ -26,6 +28,7 @@ class Estimate:
     advice: str
 
 
+@one_thread()
 def estimate(settings: RunSettings) -> Estimate:
     """Time a few energy evaluations and training steps and multiply.
 
@@ -39,7 +42,8 @@ def estimate(settings: RunSettings) -> Estimate:
     walkers = data.ladders * len(data.temperatures or ())
     steps = data.start_steps + data.equilibration + data.steps
     frames = walkers * data.steps // data.save_every
-    simulate = walkers * steps / _rate(potential(system, dtype=torch.float32), system, walkers)
+    cores = min(data.groups, os.cpu_count() or 1)
+    simulate = walkers * steps / cores / _rate(potential(system, dtype=torch.float32), system, walkers)
     train = sum(stage.steps * _step_seconds(system, settings, stage.batch) for stage in settings.stages)
     sample = settings.sampling.n / _rate(potential(system), system, TRIAL_FRAMES)
     rows = (

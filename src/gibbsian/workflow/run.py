@@ -11,6 +11,7 @@ from gibbsian.chem.system import System
 from gibbsian.errors import InputError
 from gibbsian.files import sha256
 from gibbsian.progress import Report, silent
+from gibbsian.threads import one_thread
 from gibbsian.workflow.runfolder import RunFolder, digest, hold, open_folder
 from gibbsian.workflow.settings import RunSettings, read_settings, resolve_settings, write_settings
 from gibbsian.workflow.system import build_system, keep_source
@@ -100,7 +101,8 @@ def perform(run: Run, stages: Sequence[Stage], reporter: Reporter = lambda _: si
             continue
         begin = time.monotonic()
         try:
-            figures = stage.do(run, reporter(stage.name))
+            with one_thread():
+                figures = stage.do(run, reporter(stage.name))
         finally:
             run.folder.spend(stage.name, time.monotonic() - begin)
         made = {stage.makes: sha256(run.folder.path / stage.makes)}
