@@ -24,6 +24,50 @@ def doctor(engines: bool) -> None:
         If an engine disagrees with OpenMM.
     """
     out = Console(highlight=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("python", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
+    for name in LIBRARIES + OPTIONAL:
+        table.add_row(name, _version(name))
+    for name, state in _devices():
+        table.add_row(name, state)
+    out.print(table)
+    if engines:
+        _compare(out)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed" + (" (optional)" if name in OPTIONAL else "; reinstall gibbsian")
+
+
+def _devices() -> list[tuple[str, str]]:
+    import torch
+
+    from gibbsian.potentials.openmm import platform_names
+
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return [
+        ("torch device", f"{cuda}; {torch.get_num_threads()} threads"),
+        ("openmm platforms", ", ".join(platform_names())),
+        ("compiled kernels", _kernels()),
+        ("engines", "torch, openmm"),
+    ]
+
+
+def _kernels() -> str:
+    if find_spec("gibbsian._kernels") is None:
+        return "not built (no C++ compiler at installation); the torch engine does all the work"
+    from gibbsian import _kernels
+
+    return f"built; this processor has {_kernels.instruction_set()}"
+
+
+def _compare(out: Console) -> None:
+    from gibbsian.chem.library import built_in, built_in_names
+    from gibbsian.potentials.compare import compare_engines
+
     table = Table("system", "atoms", "engine", "energy (relative)", "force (of rms)", "", box=None, pad_edge=False)
     agree = True
     for name in built_in_names():
