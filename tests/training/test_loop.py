@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from gibbsian.coords.internal import Internal, InternalCoordinates, wrap
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError, StoppedError
 from gibbsian.models.spline import SplineConfig, SplineFlow
+from gibbsian.progress import Report
+from gibbsian.testing.training import check_resumable
 from gibbsian.training.loop import learning_rate, train
 from gibbsian.training.stages import Stage, TrainSettings
 
@@ -98,6 +101,16 @@ def test_resume_gives_the_same_bits_in_every_stage(tmp_path, stop):
     for name, tensor in weights_of(whole).items():
         assert torch.equal(tensor, weights_of(resumed)[name]), name
     assert (tmp_path / "whole" / "log.jsonl").read_text() == (tmp_path / "parts" / "log.jsonl").read_text()
+
+
+def test_training_conforms(tmp_path):
+    butane = Butane()
+    data = butane.data()
+
+    def fit(folder: Path, report: Report) -> dict[str, Tensor]:
+        return weights_of(train(new_flow(data), data, STAGES, SETTINGS, folder, report, butane))
+
+    check_resumable(fit, tmp_path, stops=(1, 2, 1))
 
 
 def test_finished_training_is_not_repeated(tmp_path):

@@ -70,25 +70,12 @@ def test_nll_leaves_out_frames_outside_the_support():
     assert float(nll(torch.tensor([-1.0, -3.0, -torch.inf]))) == pytest.approx(2.0)
 
 
-def test_buffer_of_two_generators_is_unbiased_and_a_stale_density_is_not():
-    g = torch.Generator().manual_seed(0)
-    buffer, stale = Buffer(), Buffer()
-    for centre, scale in ((1.0, 2.0), (-1.0, 1.5)):
-        z = centre + scale * torch.randn(50_000, generator=g, dtype=torch.float64)
-        log_q = -0.5 * ((z - centre) / scale).square() - np.log(scale)
-        x, u = z[:, None, None].expand(-1, 1, 3), 0.5 * z.square()
-        assert buffer.add(x, u, log_q) > 10_000
-        stale.add(x, u, -0.5 * ((z + 1.0) / 1.5).square() - np.log(1.5))
-
-    def mean_square(b: Buffer) -> float:
-        x, log_w = b.merged()
-        assert float(torch.exp(log_w).sum()) == pytest.approx(1.0)
-        return float((torch.exp(log_w) * x[:, 0, 0].double().square()).sum())
-
-    assert mean_square(buffer) == pytest.approx(1.0, abs=0.03)
-    assert abs(mean_square(stale) - 1.0) > 0.1
+def test_buffer_survives_storage():
+    buffer = Buffer()
+    buffer.add(torch.randn(10, 1, 3), torch.arange(10.0), torch.zeros(10))
     restored = Buffer.from_tensors(buffer.tensors())
-    assert mean_square(restored) == mean_square(buffer)
+    for mine, theirs in zip(buffer.merged(), restored.merged(), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_buffer_gives_broken_energies_no_weight():
