@@ -44,7 +44,7 @@ def with_choices(
 
 def run_to(stage: str, given: dict[str, Any], source: str, output: Path | None, max_time: float | None) -> None:
     """Bring a run up to a stage, starting or continuing it; raise `UnreliableError` if its verdict says so."""
-    path = output or Path("runs") / re.sub(r"[^\w.@-]+", "_", Path(source).stem if "/" in source else source)
+    path = output or Path("runs") / re.sub(r"[^\w.@-]+", "_", Path(source).stem if Path(source).is_file() else source)
     with open_run(given, path, _where(source)) as run, Watch(max_time, path / "log.txt") as watch:
         watch.say(f"{run.system.sequence}  {run.system.n_atoms} atoms  {_model(run)}  -> {path}")
         for change in run.system.changes:
