@@ -38,8 +38,7 @@ class ExchangeSettings:
     ladders
         Independent ladders; error bars come from their differences.
     groups
-        Batches that the ladders are dealt to, each run by one thread. Part of the result; the number of
-        threads is not.
+        Batches that the ladders are dealt to, each run by a process of its own.
     steps, equilibration
         Steps of each walker that are kept and, before them, that are not.
     exchange_every, save_every
