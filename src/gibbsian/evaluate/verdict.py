@@ -90,6 +90,6 @@ def _passed(effective: float, n: int, k: float, basins: bool, forward: bool) -> 
         tested += ", every frequent basin of the reference was found"
     if forward:
         tested += ", held-out frames are covered"
-    missing = [] if basins else ["lost basins (no reference)"]
+    missing = [] if basins else ["lost basins (no reference, or no residue with phi and psi)"]
     missing += [] if forward else ["coverage (no held-out frames)"]
     return f"{tested}; not tested: {', '.join(missing)}." if missing else f"{tested}."
