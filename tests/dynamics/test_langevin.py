@@ -8,7 +8,6 @@ from gibbsian.dynamics.langevin import (
     Integrator,
     LangevinState,
     capped,
-    langevin_step,
     repartition,
     run_langevin,
     start,
@@ -67,7 +66,7 @@ def test_input_state_is_untouched_and_steps_compose() -> None:
     noise = generator(5)
     state = first
     for _ in range(4):
-        state = langevin_step(state, well, integrator, thermal, noise)
+        state = run_langevin(state, well, integrator, thermal, 1, noise)
     together = run_langevin(first, well, integrator, thermal, 4, generator(5))
     assert all(torch.equal(getattr(first, name), value) for name, value in kept.items())
     assert torch.equal(state.x, together.x)

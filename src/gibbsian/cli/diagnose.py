@@ -10,7 +10,6 @@ from rich.table import Table
 
 from gibbsian.errors import GibbsianError
 
-LIBRARIES = ("gibbsian", "torch", "openmm", "pdbfixer", "mdtraj", "pymbar", "numpy", "scipy")
 OPTIONAL = ("tables",)
 FRAMES = 4
 
@@ -23,6 +22,8 @@ def doctor(engines: bool) -> None:
     GibbsianError
         If an engine disagrees with OpenMM.
     """
+    from gibbsian.workflow.describe import LIBRARIES
+
     out = Console(highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("python", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")

@@ -98,13 +98,6 @@ def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
 
 
-def langevin_step(
-    state: LangevinState, potential: Potential, integrator: Integrator, kt: Tensor, generator: torch.Generator
-) -> LangevinState:
-    """One step; see `run_langevin`, which is this in a loop with its constants computed once."""
-    return run_langevin(state, potential, integrator, kt, 1, generator)
-
-
 def run_langevin(
     state: LangevinState,
     potential: Potential,

@@ -17,7 +17,7 @@ from gibbsian.training.buffer import Buffer
 
 FORMAT = "gibbsian-training-1"
 FILE = "checkpoint.safetensors"
-_COUNTERS = ("step", "stage", "best_loss", "held_out", "bad", "stopped", "skipped", "updates", "refit_ess")
+_COUNTERS = ("step", "stage", "best_loss", "held_out", "bad", "stopped", "skipped", "updates")
 
 
 @dataclass
@@ -40,8 +40,6 @@ class Run:
         Steps so far over all stages, index of the stage, steps that moved the weights, steps that were not finite.
     held_out, bad, stopped
         Last held-out loss, evaluations without progress, whether the stage ended early.
-    refit_ess
-        Effective share of the last generation of own samples.
     """
 
     model: Any
@@ -57,7 +55,6 @@ class Run:
     best_loss: float = math.inf
     held_out: float = math.inf
     bad: int = 0
-    refit_ess: float = 0.0
     stopped: bool = False
 
     @classmethod

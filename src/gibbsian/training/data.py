@@ -33,11 +33,6 @@ class Frames:
         return Frames(self.x[::stride], self.log_w[::stride])
 
 
-def effective_size(log_w: Tensor) -> float:
-    """Kish's effective number of weighted frames, (sum w)^2 / sum w^2."""
-    return float(torch.exp(2.0 * torch.logsumexp(log_w, 0) - torch.logsumexp(2.0 * log_w, 0)))
-
-
 class Source:
     """Frames from which `n` conformations of each batch are drawn, with replacement and in proportion to weights."""
 

@@ -15,12 +15,13 @@ from gibbsian.chem.residues import Symmetry, symmetry_groups
 from gibbsian.chem.topology import Topology
 from gibbsian.coords.permutations import random_relabelling
 from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.ensemble.weights import ess
 from gibbsian.errors import InputError
 from gibbsian.progress import Report, silent
 from gibbsian.targets.base import Target
 from gibbsian.training.buffer import Buffer
 from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, save_checkpoint
-from gibbsian.training.data import Frames, Source, effective_size, enrich, frames_of, split
+from gibbsian.training.data import Frames, Source, enrich, frames_of, split
 from gibbsian.training.losses import nll, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 
@@ -146,7 +147,7 @@ def enter_stage(run: Run, index: int, stage: Stage, settings: TrainSettings, tar
     run.optimiser = torch.optim.AdamW(run.model.parameters(), lr=stage.lr, weight_decay=settings.weight_decay)
     if stage.refit_samples and target is not None:
         x, log_q, u = _generate(run.ema, stage.refit_samples, target, run.generator)
-        run.refit_ess = run.buffer.add(x, u, log_q) / stage.refit_samples
+        run.buffer.add(x, u, log_q)
 
 
 @torch.no_grad()
@@ -172,7 +173,7 @@ def prepare(
     out = torch.arange(len(buffer)) % 10 == 0
     refit = enrich(Frames(*buffer.merged()), topology, settings.rare_share)
     x, log_w = refit.x, refit.log_w
-    own, given = effective_size(log_w), effective_size(frames.log_w)
+    own, given = ess(log_w.numpy()), ess(frames.log_w.numpy())
     n_refit = round(min(stage.refit_fraction, own / (own + given)) * stage.batch)
 
     def mix(given: Frames, mask: Tensor) -> list[Source]:

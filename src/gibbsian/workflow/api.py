@@ -9,13 +9,12 @@ from gibbsian.chem.system import System
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
 from gibbsian.models.base import Proposal, SamplingProposal
-from gibbsian.potentials import potential
 from gibbsian.progress import Report, silent
 from gibbsian.sampling.importance import sample_snis
-from gibbsian.targets.boltzmann import Boltzmann
 from gibbsian.threads import one_thread
 from gibbsian.workflow.fitting import fit_flow
 from gibbsian.workflow.settings import resolve_settings
+from gibbsian.workflow.system import target_of
 
 METHODS = ("snis",)
 
@@ -53,7 +52,7 @@ def fit(
     """
     given = {"recipe": recipe, "seed": seed, "system": {"source": system.sequence}, **(settings or {})}
     resolved = resolve_settings(given, "fit")
-    target = Boltzmann(potential(system), system.temperature)
+    target = target_of(system)
     with tempfile.TemporaryDirectory() as scratch, one_thread():
         return fit_flow(data, resolved, Path(scratch if folder is None else folder), target, report)
 
@@ -94,7 +93,7 @@ def sample(
     with one_thread():
         return sample_snis(
             proposal,
-            Boltzmann(potential(system), system.temperature),
+            target_of(system),
             n,
             topology=system.topology,
             temperature=system.temperature,

@@ -13,7 +13,8 @@ from gibbsian.ensemble.readers import read_ensemble
 from gibbsian.errors import InputError
 from gibbsian.progress import Report, silent
 from gibbsian.workflow.run import Run, perform
-from gibbsian.workflow.stages import STAGES, target_of
+from gibbsian.workflow.stages import STAGES
+from gibbsian.workflow.system import target_of
 
 BATCH = 1000
 LOSSY = (".xtc", ".pdb")
@@ -42,7 +43,7 @@ def import_trajectory(
         )
     positions = relabel_hydrogens(run.system.topology, found.positions)
     changed = int((positions != found.positions).any(axis=(1, 2)).sum())
-    target = target_of(run)
+    target = target_of(run.system)
     u = np.empty(len(found))
     for start in range(0, len(found), BATCH):
         stop = min(start + BATCH, len(found))

@@ -15,25 +15,19 @@ from gibbsian.ensemble.weights import resample
 from gibbsian.evaluate.results import evaluate
 from gibbsian.files import read_json, write_json, write_text
 from gibbsian.models.spline import SplineFlow
-from gibbsian.potentials import potential
 from gibbsian.progress import Report
 from gibbsian.report.citations import citations
 from gibbsian.report.page import write_report
 from gibbsian.sampling.forward import forward_ess
 from gibbsian.sampling.importance import sample_snis
-from gibbsian.targets.boltzmann import Boltzmann
 from gibbsian.training.data import split
 from gibbsian.workflow.describe import describe, performance, versions
 from gibbsian.workflow.fitting import fit_flow
 from gibbsian.workflow.run import Run, Stage
+from gibbsian.workflow.system import target_of
 
 FLOW = "flow.safetensors"
 FORWARD_FRAMES = 5_000
-
-
-def target_of(run: Run) -> Boltzmann:
-    """Boltzmann distribution of the run's system, in double precision."""
-    return Boltzmann(potential(run.system), run.system.temperature)
 
 
 def load_data(run: Run) -> Ensemble:
@@ -55,7 +49,7 @@ def _simulate(run: Run, report: Report) -> dict[str, Any]:
 
 
 def _train(run: Run, report: Report) -> dict[str, Any]:
-    target = target_of(run)
+    target = target_of(run.system)
     flow = fit_flow(load_data(run), run.settings, run.folder.model, target, report)
     flow.save(run.folder.model / FLOW)
     return {"energy_calls": target.calls, "parameters": sum(p.numel() for p in flow.parameters())}
@@ -66,7 +60,7 @@ def _sample(run: Run, report: Report) -> dict[str, Any]:
     flow = SplineFlow.load(run.folder.model / FLOW)
     ensemble = sample_snis(
         flow,
-        target_of(run),
+        target_of(run.system),
         settings.n,
         topology=run.system.topology,
         temperature=run.system.temperature,
@@ -87,7 +81,7 @@ def _evaluate(run: Run, report: Report) -> dict[str, Any]:
     results = evaluate(
         ensemble,
         data=data,
-        forward=forward_ess(flow, target_of(run), _held_out(run, data)),
+        forward=forward_ess(flow, target_of(run.system), _held_out(run, data)),
         system=run.system.sequence,
         recipe=run.settings.recipe,
         seed=run.settings.seed,

@@ -6,6 +6,8 @@ from pathlib import Path
 from gibbsian.chem.library import resolve
 from gibbsian.chem.system import System
 from gibbsian.errors import InputError
+from gibbsian.potentials import potential
+from gibbsian.targets.boltzmann import Boltzmann
 from gibbsian.workflow.settings import SystemSettings
 
 
@@ -20,6 +22,11 @@ def build_system(settings: SystemSettings, kept: Path | None = None) -> System:
     copy = _copy_of(settings, kept) if kept is not None else None
     source = str(copy) if copy is not None and copy.exists() else settings.source
     return resolve(source, **settings.model_dump(exclude={"source"}))
+
+
+def target_of(system: System) -> Boltzmann:
+    """Boltzmann distribution of a system, in double precision."""
+    return Boltzmann(potential(system), system.temperature)
 
 
 def keep_source(settings: SystemSettings, folder: Path) -> None:
