@@ -5,9 +5,9 @@ from torch import Tensor
 
 from gibbsian.chem.parameters import Parameters
 from gibbsian.errors import InputError
+from gibbsian.potentials.coefficients import spline_patches, torsion_table
 from gibbsian.potentials.saved_force import SavedForce
 from gibbsian.potentials.torch.bonded import Angles, Bonds, Maps, Term, Torsions
-from gibbsian.potentials.torch.coefficients import spline_patches, torsion_table
 from gibbsian.potentials.torch.pairs import Pairs
 from gibbsian.potentials.torch.plain import PlainEnergy
 from gibbsian.potentials.torch.workspace import Workspace

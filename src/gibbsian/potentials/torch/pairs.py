@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from gibbsian.chem.parameters import Parameters
+from gibbsian.potentials.coefficients import PairTable, pair_table
 from gibbsian.potentials.torch.born import BornAtoms, BornPairs
-from gibbsian.potentials.torch.coefficients import PairTable, pair_table
 from gibbsian.potentials.torch.workspace import Workspace
 
 

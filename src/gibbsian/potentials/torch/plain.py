@@ -8,9 +8,9 @@ from torch import Tensor
 
 from gibbsian.chem.born import Born
 from gibbsian.chem.parameters import Parameters
+from gibbsian.potentials.coefficients import pair_table, spline_patches, torsion_table
 from gibbsian.potentials.torch.bonded import Maps
 from gibbsian.potentials.torch.born import ACE_PROBE
-from gibbsian.potentials.torch.coefficients import pair_table, spline_patches, torsion_table
 
 
 class PlainEnergy:
