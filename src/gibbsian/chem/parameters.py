@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gibbsian.chem.born import Born, from_custom_gb, from_gbsa_obc
+from gibbsian.chem.custom_forces import read_impropers, read_pairs, read_table
+from gibbsian.chem.nonbonded import Nonbonded, plain, read_nonbonded
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -19,7 +21,8 @@ class Terms:
 
     The columns of `values` are: bonds length (nm) and k (kJ/mol/nm^2); angles theta0 (rad) and k
     (kJ/mol/rad^2); periodic torsions periodicity, phase (rad) and k (kJ/mol); Ryckaert-Bellemans torsions
-    c0..c5 (kJ/mol).
+    c0..c5 (kJ/mol); impropers theta0 (rad) and k (kJ/mol/rad^2) of k d^2, where d is theta - theta0 wrapped into
+    [-pi, pi] (there is no factor 1/2).
     """
 
     atoms: Integers
@@ -48,34 +51,8 @@ class Cmap:
     atoms: Integers
 
 
-@dataclass(frozen=True, eq=False)
-class Nonbonded:
-    """Coulomb and Lennard-Jones terms.
-
-    Attributes
-    ----------
-    charges, sigma, epsilon
-        (n_atoms,) e, nm, kJ/mol; combined by Lorentz-Berthelot rules.
-    exclusions
-        (m, 2) pairs that do not interact.
-    exceptions, exception_charges, exception_sigma, exception_epsilon
-        (k, 2) pairs with their own charge product and Lennard-Jones parameters; never cut nor shifted.
-    cutoff
-        nm, or None.
-    reaction_field_dielectric
-        Used with a cutoff only; 1 in implicit solvent.
-    """
-
-    charges: Floats
-    sigma: Floats
-    epsilon: Floats
-    exclusions: Integers
-    exceptions: Integers
-    exception_charges: Floats
-    exception_sigma: Floats
-    exception_epsilon: Floats
-    cutoff: float | None
-    reaction_field_dielectric: float
+def _no_impropers() -> Terms:
+    return Terms(np.zeros((0, 4), dtype=np.int64), np.zeros((0, 2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +67,8 @@ class Parameters:
         Bonded terms; torsions are periodic ones, `rb_torsions` Ryckaert-Bellemans.
     nonbonded, born
         Pair terms and generalized Born solvent, or None.
+    impropers
+        Harmonic impropers (CHARMM).
     unknown
         Forces that are not translated, by name. Not empty: only OpenMM knows the energy.
     """
@@ -102,6 +81,7 @@ class Parameters:
     cmap: Cmap | None = None
     nonbonded: Nonbonded | None = None
     born: Born | None = None
+    impropers: Terms = field(default_factory=_no_impropers)
     unknown: tuple[str, ...] = field(default=())
 
     @property
@@ -114,57 +94,16 @@ def extract(system: Any) -> Parameters:
     """Translate an `openmm.System`.
 
     Constraints are no part of the energy and are ignored, like the removal of centre-of-mass motion. What
-    cannot be translated (unknown force classes, periodic cut-offs, parameter offsets, virtual sites) is named
-    in `unknown`.
+    cannot be translated (unknown force classes and expressions, periodic cut-offs, parameter offsets, virtual sites)
+    is named in `unknown`.
     """
-    import openmm as mm
-
     n = system.getNumParticles()
-    masses = np.array([_plain(system.getParticleMass(i)) for i in range(n)], dtype=np.float64)
-    rows: dict[str, list[tuple[Any, ...]]] = {"bonds": [], "angles": [], "torsions": [], "rb": []}
-    readers: dict[type, tuple[str, int, Callable[[Any], list[tuple[Any, ...]]]]] = {
-        mm.HarmonicBondForce: (
-            "bonds",
-            2,
-            lambda f: [f.getBondParameters(i) for i in range(f.getNumBonds())],
-        ),
-        mm.HarmonicAngleForce: (
-            "angles",
-            3,
-            lambda f: [f.getAngleParameters(i) for i in range(f.getNumAngles())],
-        ),
-        mm.PeriodicTorsionForce: ("torsions", 4, _torsion_rows),
-        mm.RBTorsionForce: ("rb", 4, _torsion_rows),
-    }
+    masses = np.array([plain(system.getParticleMass(i)) for i in range(n)], dtype=np.float64)
     unknown = ["virtual sites"] if any(system.isVirtualSite(i) for i in range(n)) else []
-    cmaps: list[Any] = []
-    nonbonded: Nonbonded | None = None
-    born: Born | None = None
-    for force in system.getForces():
-        kind = type(force)
-        known = True
-        if kind is mm.CMMotionRemover:
-            continue
-        if force.usesPeriodicBoundaryConditions():
-            known = False
-        elif kind in readers:
-            name, _, read = readers[kind]
-            rows[name] += read(force)
-        elif kind is mm.CMAPTorsionForce:
-            cmaps.append(force)
-        elif kind is mm.NonbondedForce and nonbonded is None:
-            nonbonded = _nonbonded(force)
-            known = nonbonded is not None
-        elif kind is mm.GBSAOBCForce and born is None:
-            born = from_gbsa_obc(force)
-        elif isinstance(force, mm.CustomGBForce) and born is None:
-            born = from_custom_gb(force)
-            known = born is not None
-        else:
-            known = False
-        if not known:
-            unknown.append(force.getName())
-    terms = {name: _terms(rows[name], m, p) for name, m, p in _SHAPES}
+    found, missed = _read_forces(system)
+    nonbonded, apart = _join(found)
+    terms = {name: _terms(_values(found, name), m, p) for name, m, p in _SHAPES}
+    cmaps, born = _values(found, "cmap"), _values(found, "born")
     return Parameters(
         masses=masses,
         bonds=terms["bonds"],
@@ -173,17 +112,71 @@ def extract(system: Any) -> Parameters:
         rb_torsions=terms["rb"],
         cmap=_cmap(cmaps) if cmaps else None,
         nonbonded=nonbonded,
-        born=born,
-        unknown=tuple(unknown),
+        born=born[0] if born else None,
+        impropers=terms["impropers"],
+        unknown=(*unknown, *missed, *apart),
     )
 
 
-_SHAPES = (("bonds", 2, 2), ("angles", 3, 2), ("torsions", 4, 3), ("rb", 4, 6))
+_SHAPES = (("bonds", 2, 2), ("angles", 3, 2), ("torsions", 4, 3), ("rb", 4, 6), ("impropers", 4, 2))
+_SINGLE = ("nonbonded", "table", "born")
+
+Found = dict[str, list[tuple[str, Any]]]
+"""What was read, by kind: the name of a force and its contents."""
 
 
-def _plain(quantity: Any) -> Any:
-    """Value in OpenMM's default units, which are ours."""
-    return getattr(quantity, "_value", quantity)
+def _read_forces(system: Any) -> tuple[Found, list[str]]:
+    """Read each force by itself; also return the names of those that are not translated."""
+    import openmm as mm
+
+    readers: dict[type, tuple[str, Callable[[Any], Any]]] = {
+        mm.HarmonicBondForce: ("bonds", lambda f: [f.getBondParameters(i) for i in range(f.getNumBonds())]),
+        mm.HarmonicAngleForce: ("angles", lambda f: [f.getAngleParameters(i) for i in range(f.getNumAngles())]),
+        mm.PeriodicTorsionForce: ("torsions", _torsion_rows),
+        mm.RBTorsionForce: ("rb", _torsion_rows),
+        mm.CustomTorsionForce: ("impropers", read_impropers),
+        mm.CMAPTorsionForce: ("cmap", lambda f: [f]),
+        mm.NonbondedForce: ("nonbonded", lambda f: [f]),
+        mm.CustomNonbondedForce: ("table", lambda f: _maybe(read_table(f))),
+        mm.CustomBondForce: ("pairs", lambda f: _maybe(read_pairs(f))),
+        mm.GBSAOBCForce: ("born", lambda f: [from_gbsa_obc(f)]),
+        mm.CustomGBForce: ("born", lambda f: _maybe(from_custom_gb(f))),
+    }
+    found: Found = {name: [] for name, _ in readers.values()}
+    missed: list[str] = []
+    for force in system.getForces():
+        if isinstance(force, mm.CMMotionRemover):
+            continue
+        name, read = readers.get(type(force), ("", lambda _: None))
+        again = name in _SINGLE and bool(found[name])
+        values = None if force.usesPeriodicBoundaryConditions() or again else read(force)
+        if values is None:
+            missed.append(force.getName())
+        else:
+            found[name] += [(force.getName(), value) for value in values]
+    return found, missed
+
+
+def _join(found: Found) -> tuple[Nonbonded | None, list[str]]:
+    """Join the forces between pairs; also return the names of those that cannot be."""
+    custom = [name for kind in ("table", "pairs") for name, _ in found[kind]]
+    if not found["nonbonded"]:
+        return None, custom
+    ((name, force),) = found["nonbonded"]
+    table = _values(found, "table")
+    joined = read_nonbonded(force, table[0] if table else None, _values(found, "pairs"))
+    if joined is not None:
+        return joined, []
+    alone = read_nonbonded(force)
+    return alone, custom if alone else [name, *custom]
+
+
+def _values(found: Found, kind: str) -> list[Any]:
+    return [value for _, value in found[kind]]
+
+
+def _maybe(value: Any) -> list[Any] | None:
+    return None if value is None else [value]
 
 
 def _torsion_rows(force: Any) -> list[tuple[Any, ...]]:
@@ -191,10 +184,10 @@ def _torsion_rows(force: Any) -> list[tuple[Any, ...]]:
 
 
 def _terms(rows: list[tuple[Any, ...]], m: int, p: int) -> Terms:
-    plain = [[_plain(value) for value in row] for row in rows]
+    values = [[plain(value) for value in row] for row in rows]
     return Terms(
-        np.array([row[:m] for row in plain], dtype=np.int64).reshape(-1, m),
-        np.array([row[m:] for row in plain], dtype=np.float64).reshape(-1, p),
+        np.array([row[:m] for row in values], dtype=np.int64).reshape(-1, m),
+        np.array([row[m:] for row in values], dtype=np.float64).reshape(-1, p),
     )
 
 
@@ -207,38 +200,9 @@ def _cmap(forces: list[Any]) -> Cmap:
         for i in range(force.getNumMaps()):
             size, energy = force.getMapParameters(i)
             # OpenMM stores the first angle fastest; here it is the first index.
-            maps.append(np.array(_plain(energy), dtype=np.float64).reshape(size, size).T.copy())
+            maps.append(np.array(plain(energy), dtype=np.float64).reshape(size, size).T.copy())
         for i in range(force.getNumTorsions()):
             number, *eight = force.getTorsionParameters(i)
             index.append(first + number)
             atoms.append(eight)
     return Cmap(tuple(maps), np.array(index, dtype=np.int64), np.array(atoms, dtype=np.int64).reshape(-1, 8))
-
-
-def _nonbonded(force: Any) -> Nonbonded | None:
-    method = force.getNonbondedMethod()
-    if (
-        method not in (force.NoCutoff, force.CutoffNonPeriodic)
-        or force.getNumParticleParameterOffsets()
-        or force.getNumExceptionParameterOffsets()
-        or (method == force.CutoffNonPeriodic and force.getUseSwitchingFunction())
-    ):
-        return None
-    atoms = [[_plain(v) for v in force.getParticleParameters(i)] for i in range(force.getNumParticles())]
-    particles = np.array(atoms, dtype=np.float64).reshape(-1, 3)
-    special = [[_plain(v) for v in force.getExceptionParameters(i)] for i in range(force.getNumExceptions())]
-    pairs = np.array([row[:2] for row in special], dtype=np.int64).reshape(-1, 2)
-    values = np.array([row[2:] for row in special], dtype=np.float64).reshape(-1, 3)
-    silent = (values[:, 0] == 0) & (values[:, 2] == 0)
-    return Nonbonded(
-        charges=particles[:, 0].copy(),
-        sigma=particles[:, 1].copy(),
-        epsilon=particles[:, 2].copy(),
-        exclusions=pairs[silent],
-        exceptions=pairs[~silent],
-        exception_charges=values[~silent, 0],
-        exception_sigma=values[~silent, 1],
-        exception_epsilon=values[~silent, 2],
-        cutoff=None if method == force.NoCutoff else float(_plain(force.getCutoffDistance())),
-        reaction_field_dielectric=float(force.getReactionFieldDielectric()),
-    )

@@ -7,7 +7,8 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from gibbsian.chem.born import COULOMB
-from gibbsian.chem.parameters import Cmap, Nonbonded, Parameters
+from gibbsian.chem.nonbonded import Nonbonded
+from gibbsian.chem.parameters import Cmap, Parameters
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -38,7 +39,7 @@ class PairTable:
 def pair_table(
     nonbonded: Nonbonded | None, i: Integers, j: Integers, repeated: NDArray[np.bool_] | None = None
 ) -> PairTable:
-    """Combine per-atom parameters, then overwrite excluded and special pairs; zeros without a force.
+    """Combine per-atom parameters, overwrite excluded and special pairs, add those by type; zeros without a force.
 
     `repeated` marks pairs that the list holds a second time, and which must not count.
     """
@@ -55,10 +56,7 @@ def pair_table(
         cutoff[:] = r_c
         field[:] = (dielectric - 1) / (2 * dielectric + 1) / r_c**3
         shift[:] = 3 * dielectric / (2 * dielectric + 1) / r_c
-    n_atoms = len(nonbonded.charges)
-    row_of = np.full((n_atoms, n_atoms), -1)
-    once = np.arange(len(i)) if repeated is None else np.flatnonzero(~repeated)
-    row_of[j[once], i[once]] = row_of[i[once], j[once]] = once
+    row_of = _row_of(len(nonbonded.charges), i, j, repeated)
     excluded = row_of[tuple(nonbonded.exclusions.T)]
     special = row_of[tuple(nonbonded.exceptions.T)]
     charge[excluded] = epsilon[excluded] = 0.0
@@ -67,9 +65,27 @@ def pair_table(
     epsilon[special] = nonbonded.exception_epsilon
     for row in (excluded, special):
         cutoff[row], field[row], shift[row] = np.inf, 0.0, 0.0
+    a, b = 4 * epsilon * sigma**12, 4 * epsilon * sigma**6
+    if nonbonded.table is not None:
+        by_type = nonbonded.table
+        among = (by_type.types[i], by_type.types[j])
+        with_type = np.ones(len(i), dtype=bool)
+        with_type[row_of[tuple(by_type.exclusions.T)]] = False
+        a += np.where(with_type, by_type.a[among], 0.0)
+        b += np.where(with_type, by_type.b[among], 0.0)
+        # Pairs without Coulomb are cut too; with a cutoff no exception is among these.
+        cutoff[with_type] = np.inf if by_type.cutoff is None else by_type.cutoff
     if repeated is not None:
-        charge[repeated] = epsilon[repeated] = 0.0
-    return PairTable(i, j, COULOMB * charge, 4 * epsilon * sigma**12, 4 * epsilon * sigma**6, cutoff, field, shift)
+        charge[repeated] = a[repeated] = b[repeated] = 0.0
+    return PairTable(i, j, COULOMB * charge, a, b, cutoff, field, shift)
+
+
+def _row_of(n_atoms: int, i: Integers, j: Integers, repeated: NDArray[np.bool_] | None) -> Integers:
+    """Row of each pair of atoms, (n_atoms, n_atoms), where the list holds it first; -1 without one."""
+    rows = np.full((n_atoms, n_atoms), -1, dtype=np.int64)
+    once = np.arange(len(i)) if repeated is None else np.flatnonzero(~repeated)
+    rows[j[once], i[once]] = rows[i[once], j[once]] = once
+    return rows
 
 
 @dataclass(frozen=True, eq=False)

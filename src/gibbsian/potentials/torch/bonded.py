@@ -3,6 +3,7 @@
 Forces are accumulated in place; NaN stays within its own conformation.
 """
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import torch
@@ -92,20 +93,17 @@ class Angles:
         self.scatter.add(plan.ends, work)
 
 
-class Torsions:
-    """P(cos phi) + sin phi Q(cos phi) and correction maps over pairs of torsions.
+class Dihedrals(ABC):
+    """Functions of the angles between the planes (i, j, k) and (j, k, l).
 
     Formulas of Blondel and Karplus, J. Comput. Chem. 17, 1132 (1996), without singularity for planar torsions.
     The normals are clamped, so that collinear atoms give finite forces.
     """
 
-    def __init__(self, atoms: Tensor, even: Tensor, odd: Tensor, maps: "Maps | None", n_atoms: int, rows: int):
+    def __init__(self, atoms: Tensor, n_atoms: int, rows: int):
         self.n = len(atoms)
         self.index = atoms.T.reshape(-1).contiguous()
         self.scatter = Scatter(self.index, n_atoms, rows)
-        self.even = even.flip(0).unsqueeze(2).contiguous().unbind(0)
-        self.odd = odd.flip(0).unsqueeze(2).contiguous().unbind(0)
-        self.maps = maps
 
     def add(self, work: Workspace, energy: Tensor) -> None:
         """Add energies and forces."""
@@ -126,7 +124,7 @@ class Torsions:
         torch.mul(a2, b2, out=inverse).rsqrt_()
         a.dot(b, cosine).mul_(inverse)
         f.dot(b, sine).mul_(inverse).mul_(g1).neg_()
-        slope = self._slope(cosine, sine, energy, rest)
+        slope = self.slope(cosine, sine, energy, rest)
         # dE/df = -|g|/a^2 a dE/dphi, dE/dh = |g|/b^2 b dE/dphi, and g gets what keeps the torque zero.
         ai, bi = torch.div(slope, a2, out=a2), torch.div(slope, b2, out=b2)
         fg, hg = f.dot(g, inverse).div_(g1), h.dot(g, cosine).div_(g1)
@@ -139,7 +137,21 @@ class Torsions:
         torch.sub(middle, l, out=k)
         self.scatter.add(plan.ends, work)
 
-    def _slope(self, cosine: Tensor, sine: Tensor, energy: Tensor, rest: list[Tensor]) -> Tensor:
+    @abstractmethod
+    def slope(self, cosine: Tensor, sine: Tensor, energy: Tensor, rest: list[Tensor]) -> Tensor:
+        """Add the energies at cos phi and sin phi, (n, B); return dE/dphi, which may be one of the scratch `rest`."""
+
+
+class Torsions(Dihedrals):
+    """P(cos phi) + sin phi Q(cos phi) and correction maps over pairs of torsions."""
+
+    def __init__(self, atoms: Tensor, even: Tensor, odd: Tensor, maps: "Maps | None", n_atoms: int, rows: int):
+        super().__init__(atoms, n_atoms, rows)
+        self.even = even.flip(0).unsqueeze(2).contiguous().unbind(0)
+        self.odd = odd.flip(0).unsqueeze(2).contiguous().unbind(0)
+        self.maps = maps
+
+    def slope(self, cosine: Tensor, sine: Tensor, energy: Tensor, rest: list[Tensor]) -> Tensor:
         """Add the energies; return dE/dphi."""
         value, slope = _horner(self.even, cosine, rest[0], rest[1])
         slope.mul_(sine).neg_()
@@ -152,6 +164,28 @@ class Torsions:
         if self.maps is not None:
             self.maps.add(torch.atan2(sine, cosine), energy, slope)
         return slope
+
+
+class Impropers(Dihedrals):
+    """k d^2, where d is phi - phi0 the shorter way around (no factor 1/2, as in CHARMM)."""
+
+    def __init__(self, atoms: Tensor, values: Tensor, n_atoms: int, rows: int):
+        super().__init__(atoms, n_atoms, rows)
+        self.phi, self.k = values.T.unsqueeze(2).contiguous().unbind(0)
+
+    def slope(self, cosine: Tensor, sine: Tensor, energy: Tensor, rest: list[Tensor]) -> Tensor:
+        """Add the energies; return dE/dphi."""
+        d, slope = rest[:2]
+        wrapped(torch.atan2(sine, cosine, out=d).sub_(self.phi), slope)
+        torch.mul(d, self.k, out=slope)
+        energy.add_(d.mul_(slope).sum(0, dtype=torch.float64))
+        return slope.mul_(2.0)
+
+
+def wrapped(angle: Tensor, turns: Tensor) -> Tensor:
+    """Bring angles into [-pi, pi] in place, with scratch of their shape."""
+    torch.mul(angle, 1 / (2 * torch.pi), out=turns).round_()
+    return angle.sub_(turns, alpha=2 * torch.pi)
 
 
 def _horner(coefficients: tuple[Tensor, ...], c: Tensor, value: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:

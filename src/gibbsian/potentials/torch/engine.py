@@ -7,7 +7,7 @@ from gibbsian.chem.parameters import Parameters
 from gibbsian.errors import InputError
 from gibbsian.potentials.coefficients import spline_patches, torsion_table
 from gibbsian.potentials.saved_force import SavedForce
-from gibbsian.potentials.torch.bonded import Angles, Bonds, Maps, Term, Torsions
+from gibbsian.potentials.torch.bonded import Angles, Bonds, Impropers, Maps, Term, Torsions
 from gibbsian.potentials.torch.pairs import Pairs
 from gibbsian.potentials.torch.plain import PlainEnergy
 from gibbsian.potentials.torch.workspace import Workspace
@@ -146,7 +146,8 @@ def _terms(parameters: Parameters, rows: int, dtype: torch.dtype, device: torch.
     terms: list[Term] = []
     # Vectors have three components.
     step = max(rows // 3, 1)
-    for kind, data in ((Bonds, parameters.bonds), (Angles, parameters.angles)):
+    blocks = ((Bonds, parameters.bonds), (Angles, parameters.angles), (Impropers, parameters.impropers))
+    for kind, data in blocks:
         for start in range(0, len(data), step):
             cut = slice(start, start + step)
             terms.append(kind(index(data.atoms[cut]), tensor(data.values[cut]), n, rows))

@@ -57,13 +57,7 @@ class PlainEnergy:
         u, v = x[:, i] - x[:, j], x[:, k3] - x[:, j]
         bend = torch.atan2(_norm(torch.linalg.cross(u, v)), (u * v).sum(-1)) - theta
         energy = energy + (0.5 * k * bend.square()).sum(1, dtype=torch.float64)
-        a, b, c, d = self._index(self.torsions.atoms).T
-        f, g, h = x[:, a] - x[:, b], x[:, b] - x[:, c], x[:, d] - x[:, c]
-        first, second = torch.linalg.cross(f, g), torch.linalg.cross(h, g)
-        smallest = 1e-40 ** (self.dtype.itemsize / 8)
-        size = (first.square().sum(-1) * second.square().sum(-1)).clamp(min=smallest)
-        cosine = (first * second).sum(-1) / size.sqrt()
-        sine = -(f * second).sum(-1) * _norm(g) / size.sqrt()
+        cosine, sine = _dihedral(x, self._index(self.torsions.atoms))
         value = torch.zeros_like(cosine)
         for n, even in enumerate(self._tensor(self.torsions.even)):
             value = value + even * cosine**n
@@ -71,8 +65,14 @@ class PlainEnergy:
             value = value + odd * sine * cosine**n
         energy = energy + value.sum(1, dtype=torch.float64)
         if self.maps is not None:
-            energy = energy + self.maps.value(torch.atan2(sine, cosine).T)[0].sum(0, dtype=torch.float64)
-        return energy
+            energy = energy + self.maps.value(_angle(cosine, sine).T)[0].sum(0, dtype=torch.float64)
+        return energy + self._impropers(x)
+
+    def _impropers(self, x: Tensor) -> Tensor:
+        phi, k = self._tensor(self.parameters.impropers.values).T
+        d = _angle(*_dihedral(x, self._index(self.parameters.impropers.atoms))) - phi
+        d = d - 2 * torch.pi * (d.detach() / (2 * torch.pi)).round()
+        return (k * d.square()).sum(1, dtype=torch.float64)
 
     def _direct(self, r: Tensor) -> Tensor:
         if self.pairs is None:
@@ -131,3 +131,18 @@ class PlainEnergy:
 
 def _norm(v: Tensor) -> Tensor:
     return v.square().sum(-1).clamp(min=1e-24).sqrt()
+
+
+def _dihedral(x: Tensor, atoms: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of dihedral angles, (B, n); both zero for collinear atoms."""
+    a, b, c, d = atoms.T
+    f, g, h = x[:, a] - x[:, b], x[:, b] - x[:, c], x[:, d] - x[:, c]
+    first, second = torch.linalg.cross(f, g), torch.linalg.cross(h, g)
+    smallest = 1e-40 ** (x.dtype.itemsize / 8)
+    size = (first.square().sum(-1) * second.square().sum(-1)).clamp(min=smallest)
+    return (first * second).sum(-1) / size.sqrt(), -(f * second).sum(-1) * _norm(g) / size.sqrt()
+
+
+def _angle(cosine: Tensor, sine: Tensor) -> Tensor:
+    """Angle in (-pi, pi]; zero, with a gradient, where neither is defined."""
+    return torch.atan2(sine, cosine.masked_fill((cosine == 0) & (sine == 0), 1.0))
