@@ -164,6 +164,28 @@ def check(
 
 
 @app.command()
+def bench(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="engine or references.")],
+    system: Annotated[str | None, typer.Option(help="Only rows of this system.")] = None,
+    row: Annotated[str | None, typer.Option(help="Only rows of this name.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Only rows with this seed.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the rows that exist; measure nothing.")] = False,
+    results: Annotated[Path | None, typer.Option(help="Folder of the rows [default: benchmarks/results].")] = None,
+    references: Annotated[
+        Path | None, typer.Option(help="Folder for certified references [default: that of the package].")
+    ] = None,
+    max_time: MaxTime = None,
+) -> None:
+    """Reproduce a benchmark table, row by row; rows that exist are kept."""
+    from gibbsian.cli import bench as benchmarks
+
+    if show:
+        benchmarks.show_table(table, system, row, seed, results)
+    else:
+        benchmarks.bench(table, system, row, seed, results, references, max_time)
+
+
+@app.command()
 def doctor(
     engines: Annotated[bool, typer.Option("--engines", help="Compare all engines on all built-in systems.")] = False,
 ) -> None:

@@ -1,0 +1,1 @@
+"""Published tables, measured here: one JSON file per row, resumable."""
