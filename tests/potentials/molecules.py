@@ -1,4 +1,7 @@
-"""Small peptides made with OpenMM alone, so that these tests depend on no other part of the package."""
+"""Small peptides made with OpenMM alone, so that these tests depend on no other part of the package.
+
+Those of CHARMM36 are the exception: its terminal patches are a matter for `gibbsian.chem`.
+"""
 
 from functools import lru_cache
 from typing import Any
@@ -6,6 +9,8 @@ from typing import Any
 import numpy as np
 import openmm as mm
 from openmm import app, unit
+
+from gibbsian.chem.system import System
 
 FIELDS = {
     "amber99sbildn": "amber99sbildn.xml",
@@ -56,6 +61,9 @@ def molecule(
     surface: str | None = "ACE",
 ) -> tuple[mm.System, np.ndarray]:
     """OpenMM System and relaxed positions (nm)."""
+    if field == "charmm36":
+        built = System.from_sequence(sequence, field, solvent, cutoff)
+        return built.openmm_system, built.positions
     ff = forcefield(field, solvent)
     top = topology(sequence, ff._templates)
     method = {"nonbondedMethod": app.NoCutoff}

@@ -33,6 +33,18 @@ CASES = {
         for field, solvent in (("amber99sbildn", "amber99_obc"), ("amber14", "obc1"), ("amber14", "gbn2"))
         for cutoff in (0.8, 2.0, None)
     },
+    **{
+        f"charmm {solvent} {cutoff}": (sequence, "charmm36", solvent, cutoff)
+        for solvent, first, second in (
+            ("vacuum", "ACE-PRO-HIS-TRP-CYS-NME", "GLY-LYS-PRO-ASP"),
+            ("hct", "PRO-ALA-GLU", "ACE-MET-THR-HIP-ALA-NME"),
+            ("obc1", "ACE-ALA-NME", "TRP-GLY-ARG"),
+            ("obc2", "CYS-ALA-HIS", "ACE-PHE-GLY-ASN-ALA-NME"),
+            ("gbn", "ACE-GLH-TYR-NH2", "ALA-VAL-TRP"),
+            ("gbn2", "ACE-MET-CYS-NME", "ALA-PRO-HIS-CYS-TRP"),
+        )
+        for sequence, cutoff in ((first, None), (second, 0.8))
+    },
 }
 
 
@@ -57,7 +69,7 @@ def test_double_precision_agrees_with_reference(name: str) -> None:
     assert force <= 1e-7
 
 
-@pytest.mark.parametrize("name", ["amber99_obc 0.8", "obc1 2.0", "gbn2 0.8"])
+@pytest.mark.parametrize("name", ["amber99_obc 0.8", "obc1 2.0", "gbn2 0.8", "charmm gbn2 0.8"])
 def test_compact_chain_within_cutoff(name: str) -> None:
     """A chain squeezed into a third of its length: other pairs are within the cutoff."""
     _, x = molecule(*CASES[name])
@@ -67,7 +79,9 @@ def test_compact_chain_within_cutoff(name: str) -> None:
     assert force <= 1e-7
 
 
-@pytest.mark.parametrize("name", ["amber99", "gbn2 sulphur", "cmap", "obc1 None"])
+@pytest.mark.parametrize(
+    "name", ["amber99", "gbn2 sulphur", "cmap", "obc1 None", "charmm vacuum None", "charmm gbn2 0.8"]
+)
 def test_single_precision(name: str) -> None:
     _, x = molecule(*CASES[name])
     _, absolute, force = errors(CASES[name], noisy(x, 4, 0.002), torch.float32)
@@ -96,7 +110,7 @@ def test_engulfed_atoms(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", ["amber99", "hct", "gbn2 sulphur", "cmap"])
+@pytest.mark.parametrize("name", ["amber99", "hct", "gbn2 sulphur", "cmap", "charmm gbn2 0.8"])
 def test_never_nan(name: str, dtype: torch.dtype) -> None:
     system, x = molecule(*CASES[name])
     frames = torch.from_numpy(np.concatenate([noisy(x, 50, 0.1), noisy(x, 50, 1.0), noisy(0 * x, 50, 0.01)]))
@@ -110,7 +124,7 @@ def test_never_nan(name: str, dtype: torch.dtype) -> None:
     assert torch.isfinite(energy[:50]).all()
 
 
-@pytest.mark.parametrize("name", ["amber99", "cmap", "salt and cutoff"])
+@pytest.mark.parametrize("name", ["amber99", "cmap", "salt and cutoff", "charmm obc1 None"])
 def test_conformance(name: str) -> None:
     system, x = molecule(*CASES[name])
     frames = torch.from_numpy(noisy(x, 3, 0.004))
@@ -134,8 +148,9 @@ def test_chunks_do_not_matter() -> None:
         torch.testing.assert_close(parts, whole, rtol=1e-10, atol=1e-7)
 
 
-def test_second_derivative() -> None:
-    system, x = molecule("ACE-ALA-NME")
+@pytest.mark.parametrize("name", ["amber99", "charmm obc1 None"])
+def test_second_derivative(name: str) -> None:
+    system, x = molecule(*CASES[name])
     frames = torch.from_numpy(noisy(x, 2, 0.004)).requires_grad_()
     potential = TorchPotential(extract(system), differentiable=True)
     (gradient,) = torch.autograd.grad(potential.energy(frames).sum(), frames, create_graph=True)
@@ -167,7 +182,38 @@ def test_ryckaert_bellemans_and_phases() -> None:
     np.testing.assert_allclose(force, true_force, rtol=1e-7, atol=1e-7 * np.abs(true_force).max())
 
 
-def test_collinear_torsion_gives_finite_forces() -> None:
+def impropers(*terms: tuple) -> mm.CustomTorsionForce:
+    """CHARMM's impropers, from rows of four atoms and (k, theta0)."""
+    force = mm.CustomTorsionForce(
+        "k*min(dtheta, 2*pi - dtheta)^2; dtheta = abs(theta - theta0); pi = 3.141592653589793"
+    )
+    force.addPerTorsionParameter("k")
+    force.addPerTorsionParameter("theta0")
+    for term in terms:
+        force.addTorsion(*term)
+    return force
+
+
+@pytest.mark.parametrize("differentiable", [True, False])
+def test_impropers_go_the_shorter_way_around(differentiable: bool) -> None:
+    """Rest angles anywhere: the difference exceeds half a turn in many of the frames."""
+    system = mm.System()
+    for _ in range(6):
+        system.addParticle(12.0)
+    angles = (0.0, 0.4, 3.0, np.pi, -np.pi, -2.5, 5.0, -6.0)
+    system.addForce(impropers(*((*np.roll(range(6), n)[:4], (30.0 + n, a)) for n, a in enumerate(angles))))
+    x = np.random.default_rng(0).normal(size=(50, 6, 3)) * 0.2
+    seen = torch.from_numpy(x).requires_grad_()
+    energy = TorchPotential(extract(system), differentiable=differentiable).energy(seen)
+    (gradient,) = torch.autograd.grad(energy.sum(), seen)
+    true_energy, true_force = oracle(system, x)
+    np.testing.assert_allclose(energy.detach(), true_energy, rtol=1e-10)
+    np.testing.assert_allclose(-gradient, true_force, rtol=1e-7, atol=1e-9 * np.abs(true_force).max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("differentiable", [True, False])
+def test_collinear_torsions_give_finite_forces(differentiable: bool, dtype: torch.dtype) -> None:
     system = mm.System()
     for _ in range(4):
         system.addParticle(12.0)
@@ -175,12 +221,14 @@ def test_collinear_torsion_gives_finite_forces() -> None:
     periodic.addTorsion(0, 1, 2, 3, 3, 0.0, 2.0)
     angle = mm.HarmonicAngleForce()
     angle.addAngle(0, 1, 2, 2.0, 100.0)
-    system.addForce(periodic)
-    system.addForce(angle)
-    x = torch.tensor([[[0.0, 0, 0], [0.1, 0, 0], [0.2, 0, 0], [0.3, 0.1, 0]]], dtype=torch.float64)
-    energy, force = TorchPotential(extract(system)).energy_and_force(x)
+    for force in (periodic, angle, impropers((0, 1, 2, 3, (500.0, 0.5)), (3, 0, 2, 1, (500.0, 3.0)))):
+        system.addForce(force)
+    line = [[0.0, 0, 0], [0.1, 0, 0], [0.2, 0, 0]]
+    x = torch.tensor([[*line, [0.3, 0.1, 0]], [*line, [0.3, 0, 0]], [[0.0, 0, 0]] * 4], dtype=dtype).requires_grad_()
+    energy = TorchPotential(extract(system), dtype=dtype, differentiable=differentiable).energy(x)
+    (gradient,) = torch.autograd.grad(energy.sum(), x)
     assert torch.isfinite(energy).all()
-    assert torch.isfinite(force).all()
+    assert torch.isfinite(gradient).all()
 
 
 def test_bad_shape_and_unknown_force_are_input_errors() -> None:
