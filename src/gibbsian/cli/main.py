@@ -86,7 +86,9 @@ def simulate(folder: RunPath, max_time: MaxTime = None) -> None:
 @app.command(name="import")
 def import_(
     folder: RunPath,
-    trajectory: Annotated[Path, typer.Argument(help="XTC, DCD, PDB, mdtraj-HDF5, .npy (nm) or an ensemble folder.")],
+    trajectory: Annotated[
+        Path, typer.Argument(help="XTC, DCD, PDB, mmCIF, mdtraj-HDF5, .npy (nm) or an ensemble folder.")
+    ],
     topology: Annotated[Path | None, typer.Option(help="PDB file with the trajectory's atoms and names.")] = None,
 ) -> None:
     """Use your own equilibrium trajectory as training data, in place of `simulate`."""
@@ -144,6 +146,40 @@ def energy(
     from gibbsian.cli import commands
 
     commands.print_energies(structure, frames, engine, _system(None, forcefield, solvent, cutoff, None))
+
+
+@app.command()
+def annotate(
+    trajectory: Annotated[Path, typer.Argument(help="XTC, DCD, PDB, mmCIF, mdtraj-HDF5 or .npy (nm).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Ensemble folder.")],
+    topology: Annotated[str | None, typer.Option(help="PDB or mmCIF file of its atoms, or a SYSTEM.")] = None,
+    engine: Annotated[str, typer.Option(help="As in `energy`.")] = "auto",
+    temperature: Temperature = None,
+    forcefield: ForceField = None,
+    solvent: Solvent = None,
+    cutoff: Cutoff = None,
+    termini: Termini = None,
+    max_time: MaxTime = None,
+) -> None:
+    """Compute the energies of all frames of a trajectory; the same command continues."""
+    from gibbsian.cli import trajectories
+
+    choices = _system(temperature, forcefield, solvent, cutoff, termini)
+    trajectories.annotate(trajectory, topology, output, engine, choices, max_time)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Trajectory, .npy (nm) or an ensemble folder.")],
+    target: Annotated[Path, typer.Argument(help="File to write: .pdb, .cif, .xtc, .dcd or .h5.")],
+    topology: Annotated[Path | None, typer.Option(help="PDB file for trajectories without atom names.")] = None,
+    samples: Annotated[int | None, typer.Option("--samples", "-n", help="Draw so many frames by weight.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the drawing.")] = 0,
+) -> None:
+    """Write a trajectory or an ensemble in another format."""
+    from gibbsian.cli import trajectories
+
+    trajectories.convert(source, target, topology, samples, seed)
 
 
 @app.command()
