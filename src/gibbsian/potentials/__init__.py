@@ -3,6 +3,7 @@
 # The library torch cannot be used here: the subpackage of that name is an attribute of this module.
 from gibbsian.potentials.base import Potential
 from gibbsian.potentials.choose import ENGINES, potential
+from gibbsian.potentials.compiled import CompiledPotential
 from gibbsian.potentials.torch import TorchPotential
 
-__all__ = ["ENGINES", "Potential", "TorchPotential", "potential"]
+__all__ = ["ENGINES", "CompiledPotential", "Potential", "TorchPotential", "potential"]

@@ -1,0 +1,3 @@
+#define GIBBSIAN_ISA avx2
+#define GIBBSIAN_BYTES 32
+#include "../kernels.inl"
