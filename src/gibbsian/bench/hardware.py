@@ -43,4 +43,4 @@ def _instruction_set() -> str | None:
         return None
     from gibbsian import _kernels
 
-    return _kernels.instruction_set()
+    return _kernels.instruction_sets()[0]

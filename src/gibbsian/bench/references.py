@@ -1,5 +1,224 @@
-from gibbsian.bench.rows import RowKey
+"""Table `references`: replica exchange of several seeds, continuous runs, and the references made of them.
+
+Rows of a system, in order: `exchange` with each seed, `continuous` (single-temperature runs for the slow modes), and
+`certified`, which combines the others and writes the reference file. Simulations lie in folders beside the results
+and continue where they were stopped.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gibbsian.bench.certify import certify, tica_of
+from gibbsian.bench.hardware import hardware
+from gibbsian.bench.rows import Metric, Row, RowKey, read_row
+from gibbsian.bench.tables import Place
+from gibbsian.chem.library import built_in
+from gibbsian.chem.system import System
+from gibbsian.dynamics.collect import load_simulation
+from gibbsian.dynamics.exchange import ExchangeSettings
+from gibbsian.dynamics.simulate import simulate
+from gibbsian.ensemble.basins import basin_masks
+from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.errors import InputError
+from gibbsian.files import read_json, write_json
+from gibbsian.progress import Report, silent
+
+SEEDS = (0, 1, 2)
+"""Independent replica-exchange simulations behind a reference."""
 
 
-def rows():
-    return [RowKey("references", "AAA", "exchange", s) for s in (0, 1, 2)]
+@dataclass(frozen=True)
+class Budget:
+    """What a reference costs.
+
+    Attributes
+    ----------
+    ns
+        Aggregate replica-exchange dynamics of one seed, all walkers together, equilibration not counted.
+    ladders, t_max
+        Independent ladders, and their highest temperature in K.
+    frame_ps
+        Time between frames, also of the continuous runs.
+    runs, run_ns
+        Continuous runs at the system's temperature, and the length of each.
+    lag_ps
+        Lag of the slow modes.
+    groups, start_steps
+        As in `ExchangeSettings`.
+    """
+
+    ns: float
+    ladders: int
+    t_max: float
+    frame_ps: float
+    runs: int
+    run_ns: float
+    lag_ps: float
+    groups: int = 2
+    start_steps: int = 5_000
+
+    def exchange(self, system: System, seed: int) -> ExchangeSettings:
+        """Return the settings of one seed; a twentieth more is spent on equilibration."""
+        shape = ExchangeSettings(t_max=self.t_max, ladders=self.ladders, groups=self.groups).resolved(system)
+        walkers = self.ladders * len(shape.temperatures or ())
+        return self._settings(system, shape.temperatures, self.ladders, self.ns / walkers, seed)
+
+    def continuous(self, system: System, seed: int) -> ExchangeSettings:
+        """Return the settings of the continuous runs: ladders of one temperature."""
+        return self._settings(system, (system.temperature,), self.runs, self.run_ns, seed)
+
+    def _settings(
+        self, system: System, temperatures: tuple[float, ...] | None, ladders: int, ns: float, seed: int
+    ) -> ExchangeSettings:
+        default = ExchangeSettings()
+        frame = _multiple(self.frame_ps / default.timestep, default.exchange_every)
+        steps = _multiple(1000 * ns / default.timestep, frame)
+        return ExchangeSettings(
+            temperatures=temperatures,
+            ladders=ladders,
+            groups=self.groups,
+            steps=steps,
+            equilibration=_multiple(steps / 20, frame),
+            save_every=frame,
+            shard=max(1, 400 // system.n_atoms),
+            start_steps=self.start_steps,
+            seed=seed,
+        )
+
+
+BUDGETS = {
+    "ACE-ALA-NME": Budget(ns=1000, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10),
+    "ACE-ALA-NME@amber96": Budget(ns=1000, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10),
+    "AAA": Budget(ns=1000, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=4, lag_ps=20),
+    "ACE-AAA-NME": Budget(ns=1000, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=4, lag_ps=20),
+    "ACE-AAA-NME@amber96": Budget(ns=1000, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=4, lag_ps=20),
+    "ACE-AAAAA-NME@amber96": Budget(ns=1000, ladders=32, t_max=700, frame_ps=4, runs=32, run_ns=5, lag_ps=40),
+    "AAAAAA": Budget(ns=1000, ladders=32, t_max=700, frame_ps=4, runs=32, run_ns=5, lag_ps=40),
+    "ELIL@amber96": Budget(ns=1000, ladders=32, t_max=700, frame_ps=4, runs=32, run_ns=5, lag_ps=40),
+    "chignolin": Budget(ns=2000, ladders=16, t_max=600, frame_ps=10, runs=32, run_ns=10, lag_ps=200),
+}
+"""Systems that have references, and what each costs."""
+
+
+def rows() -> list[RowKey]:
+    """Every row of every system; those that others are made of come first."""
+    keys = []
+    for system in BUDGETS:
+        keys += [RowKey("references", system, "exchange", seed) for seed in SEEDS]
+        keys += [RowKey("references", system, "continuous", 0), RowKey("references", system, "certified")]
+    return keys
+
+
+def run(key: RowKey, place: Place, report: Report = silent) -> Row:
+    """Make one row.
+
+    Raises
+    ------
+    InputError
+        For `certified`, if a row or simulation that it needs is missing.
+    StoppedError
+        If `report` asked to stop; the same call continues.
+    """
+    system, budget = built_in(key.system), BUDGETS[key.system]
+    if key.row == "certified":
+        return _certified(key, system, budget, place)
+    settings = getattr(budget, key.row)(system, key.seed)
+    folder = _folder(key, place)
+    with _metered(folder):
+        ensemble = simulate(system, settings, folder, report=report)
+        metrics = _exchange(ensemble) if key.row == "exchange" else _continuous(ensemble, budget)
+    statistics = ensemble.provenance["statistics"]
+    metrics |= {
+        "frames": Metric(len(ensemble)),
+        "aggregate_ns": Metric(statistics["aggregate_ns"]),
+        "statistical_inefficiency_ps": Metric(statistics["statistical_inefficiency_ps"]),
+        "resets": Metric(statistics["resets"]),
+        "core_seconds": Metric(_spent(folder)),
+    }
+    spent = dataclasses.asdict(settings.resolved(system))
+    return Row(key, metrics, {**spent, "temperatures": list(spent["temperatures"])}, hardware())
+
+
+def _exchange(ensemble: Ensemble) -> dict[str, Metric]:
+    statistics = ensemble.provenance["statistics"]
+    metrics = {}
+    for name, mask in basin_masks(ensemble.topology, ensemble.positions).items():
+        metrics[f"free_energy {name}"] = Metric(*ensemble.free_energy(mask))
+        metrics[f"probability {name}"] = Metric(*ensemble.expectation(mask))
+    accepted = statistics["acceptance"]
+    return {
+        **metrics,
+        "ess": Metric(ensemble.ess),
+        "acceptance": Metric(float(np.mean(accepted)) if accepted else None),
+        "lowest_acceptance": Metric(min(accepted, default=None)),
+        "round_trips": Metric(statistics["round_trips"]),
+    }
+
+
+def _continuous(ensemble: Ensemble, budget: Budget) -> dict[str, Metric]:
+    tica, lag_ps = tica_of(ensemble, budget.lag_ps)
+    frame_ps = lag_ps / tica.lag
+    metrics = {}
+    for k, (eigenvalue, time) in enumerate(zip(tica.eigenvalues, tica.timescales, strict=True), start=1):
+        metrics[f"tica_eigenvalue_{k}"] = Metric(float(eigenvalue))
+        metrics[f"tica_timescale_{k}_ps"] = Metric(float(time) * frame_ps)
+    return metrics
+
+
+def _certified(key: RowKey, system: System, budget: Budget, place: Place) -> Row:
+    """Combine the seeds, write the reference file, and report its basins."""
+    keys = [RowKey("references", key.system, "exchange", seed) for seed in SEEDS]
+    slow = RowKey("references", key.system, "continuous", 0)
+    for needed in (*keys, slow):
+        if not needed.path(place.results).exists() or not (_folder(needed, place) / "manifest.json").exists():
+            raise InputError(f"{key.system}: no finished {needed.row} row, seed {needed.seed}; run {needed.command}")
+    reference = certify(
+        key.system,
+        system.key,
+        [read_row(k.path(place.results)) for k in keys],
+        (load_simulation(_folder(k, place), system) for k in keys),
+        load_simulation(_folder(slow, place), system),
+        budget.lag_ps,
+    )
+    path = reference.save(place.references)
+    metrics = {}
+    for basin in reference.basins:
+        metrics[f"free_energy {basin.name}"] = Metric(*basin.free_energy)
+        metrics[f"probability {basin.name}"] = Metric(*basin.probability)
+    metrics["largest_gated_error"] = Metric(
+        max((basin.free_energy.error for basin in reference.basins if basin.gated), default=None)
+    )
+    return Row(key, metrics, {"seeds": list(SEEDS), "file": path.name}, hardware())
+
+
+def _folder(key: RowKey, place: Place) -> Path:
+    return key.path(place.work).with_suffix("")
+
+
+def _multiple(value: float, of: int) -> int:
+    """Nearest positive multiple."""
+    return max(1, round(value / of)) * of
+
+
+@contextmanager
+def _metered(folder: Path) -> Iterator[None]:
+    """Add the processor time of this process and its children to the account in the folder, also when stopped."""
+    before = sum(os.times()[:4])
+    try:
+        yield
+    finally:
+        if folder.exists():
+            write_json(folder / "cost.json", {"core_seconds": _spent(folder) + sum(os.times()[:4]) - before})
+
+
+def _spent(folder: Path) -> float:
+    path = folder / "cost.json"
+    account: Mapping[str, Any] = read_json(path) if path.exists() else {"core_seconds": 0.0}
+    return round(float(account["core_seconds"]), 2)

@@ -1,0 +1,1 @@
+"""Certified references, one JSON file per system; see `gibbsian.ensemble.reference`."""
