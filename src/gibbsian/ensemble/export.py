@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CHUNK = 1000
 """Frames that are prepared for writing at a time."""
 
+PDB_LIMIT = 99.9
+"""Largest coordinate in nm that keeps its three decimals, in Angstrom, with a minus sign."""
+
 Frames = NDArray[np.floating]
 
 
@@ -111,10 +114,12 @@ def write_trajectory(path: Path | str, topology: Topology, positions: Frames | I
         file that cannot be written.
     """
     path = Path(path)
-    write = _WRITERS[format_of(path).name]
-    # The temporary name keeps the ending, by which libraries know the format.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    kind = format_of(path)
+    write = _WRITERS[kind.name]
+    # The temporary name has the usual ending, by which libraries know the format.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{kind.suffixes[0]}")
     try:
+        temporary.touch()
         count = write(temporary, topology, _pieces(path, topology, positions))
         if count == 0:
             raise InputError(f"{path}: no frames to write; give at least one")
@@ -189,6 +194,8 @@ def _write_pdb(path: Path, topology: Topology, pieces: Iterable[NDArray[np.float
     done, names = 0, to_mdtraj(topology)
     with PDBTrajectoryFile(str(path), "w") as file:
         for x in pieces:
+            if np.abs(x).max() > PDB_LIMIT:
+                raise ValueError(f"PDB has no columns for coordinates beyond {PDB_LIMIT:g} nm")
             for frame in x.astype(np.float64):
                 # Model numbers have four columns.
                 file.write(10.0 * frame, names, modelIndex=done % 9999 + 1)

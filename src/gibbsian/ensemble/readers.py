@@ -8,6 +8,7 @@ import ctypes
 import os
 import struct
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -239,9 +240,12 @@ def _trajectory(path: Path, kind: Format) -> tuple[NDArray[np.float32], Topology
     except InputError:
         raise
     except Exception as error:  # mdtraj raises many kinds for a damaged file
-        raise InputError(
-            f"{path}: not readable as {kind.name}, damaged or truncated ({_line(error)}); write it again"
-        ) from error
+        reason = _line(error)
+        with warnings.catch_warnings():
+            # The frames of the traceback hold files that mdtraj has left open.
+            warnings.simplefilter("ignore", ResourceWarning)
+            error.__traceback__ = error.__context__ = error.__cause__ = None
+    raise InputError(f"{path}: not readable as {kind.name}, damaged or truncated ({reason}); write it again")
 
 
 def _read(path: Path, kind: Format) -> tuple[NDArray[np.float32], Topology | None]:
