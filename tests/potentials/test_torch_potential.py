@@ -226,9 +226,12 @@ def test_collinear_torsions_give_finite_forces(differentiable: bool, dtype: torc
     line = [[0.0, 0, 0], [0.1, 0, 0], [0.2, 0, 0]]
     x = torch.tensor([[*line, [0.3, 0.1, 0]], [*line, [0.3, 0, 0]], [[0.0, 0, 0]] * 4], dtype=dtype).requires_grad_()
     energy = TorchPotential(extract(system), dtype=dtype, differentiable=differentiable).energy(x)
-    (gradient,) = torch.autograd.grad(energy.sum(), x)
+    (gradient,) = torch.autograd.grad(energy.sum(), x, create_graph=differentiable)
     assert torch.isfinite(energy).all()
     assert torch.isfinite(gradient).all()
+    if differentiable:
+        (second,) = torch.autograd.grad(gradient.sum(), x)
+        assert torch.isfinite(second[:2]).all()  # the third has all atoms in one place
 
 
 def test_bad_shape_and_unknown_force_are_input_errors() -> None:

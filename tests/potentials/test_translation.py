@@ -1,6 +1,7 @@
 """What of an OpenMM System is recognised."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import openmm as mm
@@ -71,10 +72,11 @@ def test_exceptions_and_dielectrics() -> None:
     assert generated.solvent_dielectric == 78.5
 
 
+Kind = TypeVar("Kind")
 CHARMM = ("ACE-PRO-HIS-NME", "charmm36", "obc2", 0.8)
 
 
-def custom(system: mm.System, kind: type) -> mm.Force:
+def custom(system: mm.System, kind: type[Kind]) -> Kind:
     (force,) = (f for f in system.getForces() if isinstance(f, kind))
     return force
 
@@ -156,6 +158,18 @@ def test_pairs_under_two_rules_are_unknown(kind: type, alter: Callable) -> None:
     system = mm.XmlSerializer.clone(molecule(*CHARMM)[0])
     alter(custom(system, kind))
     assert extract(system).unknown == ("LennardJones", "LennardJones14")
+
+
+def test_scaled_pairs() -> None:
+    """A force field with half of the 1-4 terms has another number in the expression."""
+    system = mm.XmlSerializer.clone(molecule(*CHARMM)[0])
+    force = custom(system, mm.CustomBondForce)
+    force.setEnergyFunction(force.getEnergyFunction().replace("4*", "2*"))
+    parameters = extract(system)
+    assert parameters.unknown == ()
+    x = noisy(molecule(*CHARMM)[1], 3, 0.01)
+    energy = TorchPotential(parameters).energy(torch.from_numpy(x))
+    np.testing.assert_allclose(energy, oracle(system, x)[0], rtol=1e-10)
 
 
 def test_custom_forces_need_a_coulomb_force() -> None:
