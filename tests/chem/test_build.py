@@ -30,7 +30,8 @@ def test_two_processes_build_the_same_bits():
 
 COUNTS = {
     "ACE-ALA-NME": 22, "ACE-ALA-NME@amber96": 22, "ACE-AAA-NME": 42, "AAA": 33, "AAAAAA": 63, "chignolin": 138,
-    "CLN025": 166, "HP35-H27": 582, "protein-G": 855, "ubiquitin": 1231,
+    "CLN025": 166, "HP35-H27": 582, "HP35-N27": 579, "protein-G": 855, "ubiquitin": 1231,
+    "ACE-AAAAA-NME@amber96": 62, "ELIL@amber96": 75, "ACE-AAA-NME@amber96": 42,
 }  # fmt: skip
 
 
@@ -43,12 +44,26 @@ def test_built_in_systems(name):
 
 
 def test_all_built_in_names_are_counted_and_take_overrides():
-    assert set(COUNTS) <= set(built_in_names())
+    assert set(COUNTS) == set(built_in_names())
     system = resolve("ACE-ALA-NME", temperature=350.0, forcefield="amber14", solvent="gbn2")
     assert (system.forcefield, system.solvent, system.temperature) == ("amber14", "gbn2", 350.0)
     assert resolve("AAA").cutoff == 2.0
     with pytest.raises(InputError, match="unknown 'nothing'; built in are"):
         built_in("nothing")
+
+
+def test_villin_with_asparagine_differs_from_its_template_in_one_residue_only():
+    wild, mutant = built_in("HP35-H27"), built_in("HP35-N27")
+    assert mutant.sequence == wild.sequence.replace("HIE", "ASN")
+    assert mutant.parameters.nonbonded is not None
+    assert mutant.parameters.nonbonded.charges.sum() == pytest.approx(2.0)
+    alpha = [
+        system.positions[[i for i, name in enumerate(system.topology.atom_names) if name == "CA"]]
+        for system in (wild, mutant)
+    ]
+    shift = np.linalg.norm(alpha[0] - alpha[1], axis=-1)
+    assert np.sqrt(np.mean(shift**2)) < 0.06, "only a short minimisation lies between them"
+    assert any("ASN 27" in change for change in mutant.changes)
 
 
 def test_all_residues_have_a_sane_energy():

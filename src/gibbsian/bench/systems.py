@@ -49,8 +49,8 @@ ENGINE = {
     "chignolin+obc2": Variant("chignolin", solvent="obc2", no_cutoff=True),
     "CLN025+obc2": Variant("CLN025", solvent="obc2", no_cutoff=True),
     "CLN025+gbn2": Variant("CLN025", solvent="gbn2", no_cutoff=True),
-    "HP35-H27+obc2": Variant("HP35-H27"),
-    "HP35-H27+gbn2": Variant("HP35-H27", solvent="gbn2"),
+    "HP35-N27+obc2": Variant("HP35-N27"),
+    "HP35-N27+gbn2": Variant("HP35-N27", solvent="gbn2"),
     "ubiquitin+obc2": Variant("ubiquitin"),
 }
 """Systems of the engine table by name, smallest first."""

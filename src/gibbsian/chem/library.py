@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import yaml
@@ -30,6 +31,9 @@ class BuiltIn:
         One sentence about it.
     sequence, structure
         One of the two: a sequence, or a file of `gibbsian/chem/structures` (``openmm:`` for one that OpenMM ships).
+    mutation
+        Residue of the structure, its number and the residue that takes its place: ``HIE 27 ASN``. The new side chain
+        grows from CB.
     """
 
     name: str
@@ -41,6 +45,7 @@ class BuiltIn:
     note: str
     sequence: str | None = None
     structure: str | None = None
+    mutation: str | None = None
 
 
 @cache
@@ -93,7 +98,11 @@ def built_in(
     )
     if entry.sequence is not None:
         return build.from_sequence(entry.sequence, *settings)
-    return pdb.from_pdb(_structure(str(entry.structure)), *settings)
+    structure = _structure(str(entry.structure))
+    if entry.mutation is None:
+        return pdb.from_pdb(structure, *settings)
+    with TemporaryDirectory() as folder:
+        return pdb.from_pdb(_mutated(structure, entry.mutation, Path(folder)), *settings)
 
 
 def _structure(name: str) -> Path:
@@ -102,6 +111,24 @@ def _structure(name: str) -> Path:
 
         return Path(app.__file__).parent / "data" / name.removeprefix("openmm:")
     return Path(str(files("gibbsian.chem") / "structures" / name))
+
+
+def _mutated(structure: Path, mutation: str, folder: Path) -> Path:
+    """Copy a PDB file with one residue renamed and cut back to what all residues but glycine share."""
+    old, number, new = mutation.split()
+    lines = []
+    for line in structure.read_text().splitlines():
+        if line.startswith("ATOM") and line[17:20] == old and line[22:26].strip() == number:
+            if line[12:16].strip() not in _COMMON:
+                continue
+            line = f"{line[:17]}{new}{line[20:]}"
+        lines.append(line)
+    copy = folder / structure.name
+    copy.write_text("\n".join(lines) + "\n")
+    return copy
+
+
+_COMMON = ("N", "CA", "C", "O", "CB")
 
 
 def resolve(
