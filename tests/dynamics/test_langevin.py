@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from gibbsian.dynamics.langevin import (
-    Integrator,
-    LangevinState,
-    capped,
-    repartition,
-    run_langevin,
-    start,
-)
+from gibbsian.dynamics.langevin import capped, repartition, run_langevin, start
 from gibbsian.errors import InputError
+from gibbsian.potentials.base import Integrator, LangevinState, RigidBonds
 from gibbsian.testing.toys import GaussianWell
 from gibbsian.units import kt
 
@@ -82,6 +76,7 @@ def test_an_engine_that_runs_steps_itself_is_used() -> None:
             kt: torch.Tensor,
             n_steps: int,
             generator: torch.Generator,
+            force_cap: float = math.inf,
         ) -> LangevinState:
             return LangevinState(state.x + n_steps, state.v, state.energy, state.force)
 
@@ -89,6 +84,15 @@ def test_an_engine_that_runs_steps_itself_is_used() -> None:
     thermal = torch.ones(2, dtype=torch.float64)
     state = start(torch.zeros(2, 1, 3), engine, integrator.masses, thermal, generator())
     assert run_langevin(state, engine, integrator, thermal, 7, generator()).x.unique().tolist() == [7.0]
+
+
+def test_rigid_bonds_need_an_engine_that_knows_them() -> None:
+    rigid = RigidBonds(torch.tensor([[0, 1]]), torch.tensor([0.1]))
+    well, integrator = GaussianWell(2), Integrator(torch.ones(2), rigid=rigid)
+    thermal = torch.ones(1, dtype=torch.float64)
+    state = start(torch.zeros(1, 2, 3), well, integrator.masses, thermal, generator())
+    with pytest.raises(InputError, match="rigid bonds"):
+        run_langevin(state, well, integrator, thermal, 1, generator())
 
 
 def test_capped_forces() -> None:

@@ -3,10 +3,11 @@ import pytest
 import torch
 
 from gibbsian.chem.system import System
-from gibbsian.dynamics.langevin import Integrator, repartition
+from gibbsian.dynamics.langevin import repartition
 from gibbsian.dynamics.starts import diverse_starts, structure_signs
 from gibbsian.errors import GibbsianError
 from gibbsian.potentials import potential
+from gibbsian.potentials.base import Integrator
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import torch
 
 from gibbsian.chem.system import System
 from gibbsian.errors import InputError
-from gibbsian.potentials import TorchPotential, potential
+from gibbsian.potentials import CompiledPotential, TorchPotential, potential
 from gibbsian.potentials.compare import NOISE, compare_engines
+from gibbsian.potentials.compiled import is_built
 from gibbsian.potentials.openmm import OpenMMPotential
 
 
@@ -27,10 +28,18 @@ def strange(system: System) -> System:
     return replace(system, openmm_system=openmm_system)
 
 
-def test_torch_is_the_default(system: System) -> None:
-    engine = potential(system, dtype=torch.float32)
-    assert isinstance(engine, TorchPotential)
-    assert engine.dtype == torch.float32
+def test_compiled_is_the_default(system: System) -> None:
+    engine = potential(system, dtype=torch.float32, threads=1)
+    assert isinstance(engine, CompiledPotential)
+    assert (engine.dtype, engine.threads) == (torch.float32, 1)
+
+
+def test_torch_without_a_compiler(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gibbsian.potentials.compiled.find_spec", lambda name: None)
+    monkeypatch.setattr("gibbsian.potentials.choose.is_built", is_built)
+    assert isinstance(potential(system), TorchPotential)
+    with pytest.raises(InputError, match="not built"):
+        potential(system, engine="compiled")
 
 
 def test_fallback_is_announced_once(strange: System, caplog: pytest.LogCaptureFixture) -> None:
@@ -43,15 +52,17 @@ def test_fallback_is_announced_once(strange: System, caplog: pytest.LogCaptureFi
 
 
 def test_engines_that_cannot(system: System, strange: System) -> None:
-    with pytest.raises(InputError, match="available are auto, torch, openmm"):
-        potential(system, engine="compiled")
-    with pytest.raises(InputError, match="CustomExternalForce"):
-        potential(strange, engine="torch")
+    with pytest.raises(InputError, match="available are auto, compiled, torch, openmm"):
+        potential(system, engine="fast")
+    for engine in ("compiled", "torch"):
+        with pytest.raises(InputError, match="CustomExternalForce"):
+            potential(strange, engine=engine)
 
 
 def test_engines_agree(system: System, strange: System) -> None:
     rows = compare_engines(system, n_frames=2)
-    assert [row.noise for row in rows if row.engine == "torch float64"] == list(NOISE)
+    for engine in ("torch float64", "compiled float64", "torch float32", "compiled float32"):
+        assert [row.noise for row in rows if row.engine == engine] == list(NOISE)
     for row in rows:
-        assert max(row.energy, row.force) <= (1e-7 if row.engine == "torch float64" else 1e-4)
+        assert max(row.energy, row.force) <= (1e-7 if "float64" in row.engine else 1e-4)
     assert compare_engines(strange)[0].note == "only OpenMM knows CustomExternalForce"

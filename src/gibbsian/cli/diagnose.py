@@ -3,7 +3,6 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
 from rich.console import Console
 from rich.table import Table
@@ -52,17 +51,17 @@ def _devices() -> list[tuple[str, str]]:
     return [
         ("torch device", f"{cuda}; {torch.get_num_threads()} threads"),
         ("openmm platforms", ", ".join(platform_names())),
-        ("compiled kernels", _kernels()),
-        ("engines", "torch, openmm"),
+        ("compiled engine", _compiled()),
     ]
 
 
-def _kernels() -> str:
-    if find_spec("gibbsian._kernels") is None:
-        return "not built (no C++ compiler at installation); the torch engine does all the work"
-    from gibbsian import _kernels
+def _compiled() -> str:
+    from gibbsian.potentials.compiled import instruction_sets
 
-    return f"built; this processor has {_kernels.instruction_set()}"
+    sets = instruction_sets()
+    if not sets:
+        return "not built (no C++ compiler at installation); the torch engine does all the work, about ten times slower"
+    return f"{sets[0]} (this processor has {', '.join(sets)})"
 
 
 def _compare(out: Console) -> None:

@@ -137,7 +137,7 @@ def report(folder: RunPath, max_time: MaxTime = None) -> None:
 def energy(
     structure: Annotated[Path, typer.Argument(help="PDB or mmCIF file.")],
     frames: Annotated[Path | None, typer.Option(help="Trajectory of the same molecule.")] = None,
-    engine: Annotated[str, typer.Option(help="auto, torch or openmm.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, compiled, torch or openmm.")] = "auto",
     forcefield: ForceField = None,
     solvent: Solvent = None,
     cutoff: Cutoff = None,

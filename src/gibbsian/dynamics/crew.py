@@ -67,7 +67,7 @@ class GroupRun:
         if potential is None:
             from gibbsian.potentials import potential as make_potential
 
-            potential = make_potential(order.system, dtype=torch.float32, device=order.device)
+            potential = make_potential(order.system, dtype=torch.float32, device=order.device, threads=1)
         self._order = order
         self._folder = group_folder(order.folder, order.index)
         self._group = make_group(order.system, order.settings, order.index, potential, order.device)

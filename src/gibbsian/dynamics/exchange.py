@@ -14,11 +14,11 @@ from torch import Tensor
 
 from gibbsian.chem.system import System
 from gibbsian.dynamics.ladder import Swaps, first_swaps, swap_neighbours, temperature_ladder
-from gibbsian.dynamics.langevin import Integrator, LangevinState, repartition, run_langevin, start
+from gibbsian.dynamics.langevin import repartition, rigid_hydrogens, run_langevin, start
 from gibbsian.dynamics.minimise import minimise
 from gibbsian.dynamics.starts import diverse_starts
 from gibbsian.errors import InputError
-from gibbsian.potentials.base import Potential
+from gibbsian.potentials.base import Integrator, LangevinState, Potential
 from gibbsian.units import kt
 
 _ABSURD = 20.0  # a walker this many mean thermal energies away from the median has blown up
@@ -48,6 +48,9 @@ class ExchangeSettings:
         that a checkpoint comes every few seconds.
     timestep, friction, hydrogen_mass
         ps, 1/ps, dalton.
+    rigid_hydrogens
+        Keep bonds to hydrogen at their force-field lengths, for steps of up to 4 fs. The distribution is then that of
+        the rigid molecule, which differs from the System's: no data for weights.
     start_temperature, start_steps
         Hot run (K, steps) that spreads the start structures; 0 steps starts all from the system's structure.
     seed
@@ -67,6 +70,7 @@ class ExchangeSettings:
     timestep: float = 0.002
     friction: float = 1.0
     hydrogen_mass: float = 4.0
+    rigid_hydrogens: bool = False
     start_temperature: float = 1000.0
     start_steps: int = 5_000
     seed: int = 0
@@ -170,7 +174,8 @@ def make_group(system: System, settings: ExchangeSettings, index: int, potential
     masses = repartition(
         system.parameters.masses, system.topology.elements, system.topology.bonds, settings.hydrogen_mass
     )
-    integrator = Integrator(torch.as_tensor(masses, device=device), settings.timestep, settings.friction)
+    rigid = rigid_hydrogens(system.topology.elements, system.parameters.bonds) if settings.rigid_hydrogens else None
+    integrator = Integrator(torch.as_tensor(masses, device=device), settings.timestep, settings.friction, rigid)
     return Group(settings, settings.temperatures, settings.group_sizes()[index], potential, integrator)
 
 

@@ -14,67 +14,16 @@ fourth order in dt for a harmonic well.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gibbsian.chem.parameters import Terms
 from gibbsian.errors import InputError
-from gibbsian.potentials.base import Potential
-
-
-@dataclass(frozen=True, eq=False)
-class LangevinState:
-    """Replicas in motion; energy and force belong to the present positions.
-
-    Attributes
-    ----------
-    x, v
-        Positions (B, N, 3) nm and velocities (B, N, 3) nm/ps.
-    energy, force
-        (B,) kJ/mol and (B, N, 3) kJ/mol/nm at `x`.
-    """
-
-    x: Tensor
-    v: Tensor
-    energy: Tensor
-    force: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Integrator:
-    """What a step needs besides the state.
-
-    Attributes
-    ----------
-    masses
-        (N,) dalton.
-    timestep, friction
-        ps and 1/ps.
-    """
-
-    masses: Tensor
-    timestep: float = 0.002
-    friction: float = 1.0
-
-
-@runtime_checkable
-class StepsEngine(Protocol):
-    """A potential that runs whole stretches of dynamics inside its engine."""
-
-    def run_steps(
-        self,
-        state: LangevinState,
-        integrator: Integrator,
-        kt: Tensor,
-        n_steps: int,
-        generator: torch.Generator,
-    ) -> LangevinState:
-        """Advance every replica by `n_steps` of the middle scheme at thermal energies `kt` (B,) kJ/mol."""
-        ...
+from gibbsian.potentials.base import Integrator, LangevinState, Potential, RigidBonds, StepsEngine
 
 
 def start(x: Tensor, potential: Potential, masses: Tensor, kt: Tensor, generator: torch.Generator) -> LangevinState:
@@ -114,15 +63,22 @@ def run_langevin(
     state
         Its tensors are not changed.
     potential
-        If it is a `StepsEngine` the steps run inside it (unless forces are capped).
+        If it is a `StepsEngine` the steps run inside it; only such a one knows rigid bonds.
     kt
         (B,) thermal energy of each replica, kJ/mol.
     force_cap
         Largest length of the force on an atom, kJ/mol/nm; finite only to relax bad structures, because capped
         dynamics samples another distribution.
+
+    Raises
+    ------
+    InputError
+        If bonds are rigid and the engine cannot keep them so.
     """
-    if isinstance(potential, StepsEngine) and math.isinf(force_cap):
-        return potential.run_steps(state, integrator, kt, n_steps, generator)
+    if isinstance(potential, StepsEngine):
+        return potential.run_steps(state, integrator, kt, n_steps, generator, force_cap)
+    if integrator.rigid is not None:
+        raise InputError("rigid bonds: only the compiled engine keeps them; use it, or flexible bonds")
     timestep, decay = integrator.timestep, math.exp(-integrator.friction * integrator.timestep)
     dtype = state.x.dtype
     kick = (timestep / integrator.masses.double())[:, None].to(dtype)
@@ -144,6 +100,14 @@ def capped(vectors: Tensor, length: float) -> Tensor:
     vectors = torch.nan_to_num(vectors, nan=0.0, posinf=0.0, neginf=0.0)
     size = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors * (length / size.clamp_min(length))
+
+
+def rigid_hydrogens(elements: Sequence[str], bonds: Terms) -> RigidBonds | None:
+    """Bonds to hydrogen, with the lengths of the force field; None if there are none."""
+    rigid = [row for row, (i, j) in enumerate(bonds.atoms) if "H" in (elements[i], elements[j])]
+    if not rigid:
+        return None
+    return RigidBonds(torch.from_numpy(bonds.atoms[rigid]), torch.from_numpy(bonds.values[rigid, 0]))
 
 
 def repartition(

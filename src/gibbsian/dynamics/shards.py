@@ -15,9 +15,9 @@ from safetensors.torch import save
 
 from gibbsian.dynamics.exchange import Frames, GroupState, generators
 from gibbsian.dynamics.ladder import Swaps
-from gibbsian.dynamics.langevin import LangevinState
 from gibbsian.errors import InputError
 from gibbsian.files import write_array, write_bytes
+from gibbsian.potentials.base import LangevinState
 
 _MOTION = ("x", "v", "energy", "force")
 _SWAPS = ("walker_at", "attempted", "accepted", "came_from", "round_trips")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from gibbsian.chem.topology import Topology
-from gibbsian.dynamics.langevin import Integrator, run_langevin, start
+from gibbsian.dynamics.langevin import run_langevin, start
 from gibbsian.dynamics.minimise import minimise
 from gibbsian.errors import GibbsianError
-from gibbsian.potentials.base import Potential
+from gibbsian.potentials.base import Integrator, Potential
 from gibbsian.units import kt
 
 _FORCE_CAP = 2e4  # kJ/mol/nm, above what a bond feels at 1000 K

@@ -1,7 +1,10 @@
-"""The Potential contract."""
+"""The Potential contract, and that of engines which also move what they evaluate."""
 
+import math
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -26,4 +29,70 @@ class Potential(Protocol):
 
     def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy (B,) in kJ/mol and force (B, n_atoms, 3) in kJ/mol/nm in one pass, without a graph."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LangevinState:
+    """Replicas in motion; energy and force belong to the present positions.
+
+    Attributes
+    ----------
+    x, v
+        Positions (B, N, 3) nm and velocities (B, N, 3) nm/ps.
+    energy, force
+        (B,) kJ/mol and (B, N, 3) kJ/mol/nm at `x`.
+    """
+
+    x: Tensor
+    v: Tensor
+    energy: Tensor
+    force: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class RigidBonds:
+    """Bonds of fixed length: atoms (n, 2) and lengths (n,) nm."""
+
+    atoms: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Integrator:
+    """What a step needs besides the state.
+
+    Attributes
+    ----------
+    masses
+        (N,) dalton.
+    timestep, friction
+        ps and 1/ps.
+    rigid
+        Bonds of fixed length, or None.
+    """
+
+    masses: Tensor
+    timestep: float = 0.002
+    friction: float = 1.0
+    rigid: RigidBonds | None = None
+
+
+@runtime_checkable
+class StepsEngine(Protocol):
+    """A potential that runs whole stretches of dynamics inside its engine."""
+
+    def run_steps(
+        self,
+        state: LangevinState,
+        integrator: Integrator,
+        kt: Tensor,
+        n_steps: int,
+        generator: torch.Generator,
+        force_cap: float = math.inf,
+    ) -> LangevinState:
+        """Advance every replica by `n_steps` of the middle scheme at thermal energies `kt` (B,) kJ/mol.
+
+        No atom feels a force longer than `force_cap`, kJ/mol/nm.
+        """
         ...

@@ -21,6 +21,7 @@ def potential(
     engine: str = "auto",
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
+    threads: int | None = None,
 ) -> Potential:
     """Potential energy of a system.
 
@@ -34,6 +35,8 @@ def potential(
     dtype, device
         Precision and place of the arithmetic. The compiled engine is for the CPU; the openmm engine is always double
         precision on the CPU.
+    threads
+        Of the compiled engine and processes of the openmm one; None takes all cores.
 
     Raises
     ------
@@ -54,12 +57,12 @@ def potential(
                 _SLOWER,
             )
     if engine == "compiled":
-        return CompiledPotential(system.parameters, dtype=dtype)
+        return CompiledPotential(system.parameters, dtype=dtype, threads=threads)
     if engine == "torch":
         return TorchPotential(system.parameters, dtype=dtype, device=device)
     from gibbsian.potentials.openmm import OpenMMPotential
 
-    return OpenMMPotential(system.openmm_system)
+    return OpenMMPotential(system.openmm_system, workers=threads)
 
 
 _SLOWER = 100

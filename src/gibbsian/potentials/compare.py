@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from gibbsian.chem.system import System
+from gibbsian.potentials.compiled import CompiledPotential, is_built
 from gibbsian.potentials.openmm import OpenMMPotential
 from gibbsian.potentials.torch import TorchPotential
 
@@ -57,8 +58,10 @@ def compare_engines(system: System, n_frames: int = 4, seed: int = 0) -> list[Ag
         return [Agreement("openmm", 0.0, 0.0, 0.0, f"only OpenMM knows {names}")]
     generator = np.random.default_rng(seed)
     shape = (n_frames, *system.positions.shape)
+    kinds = {"torch": TorchPotential, **({"compiled": CompiledPotential} if is_built() else {})}
     engines = {
-        f"torch {str(dtype).removeprefix('torch.')}": TorchPotential(system.parameters, dtype=dtype)
+        f"{name} {str(dtype).removeprefix('torch.')}": kind(system.parameters, dtype=dtype)
+        for name, kind in kinds.items()
         for dtype in (torch.float64, torch.float32)
     }
     rows = []

@@ -1,5 +1,6 @@
 """CompiledPotential: the C++ engine, one conformation per vector lane."""
 
+import math
 import os
 from importlib.util import find_spec
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from gibbsian.chem.born import Born
 from gibbsian.chem.parameters import Parameters
 from gibbsian.errors import InputError
+from gibbsian.potentials.base import Integrator, LangevinState
 from gibbsian.potentials.coefficients import PairTable, pair_table, spline_patches, torsion_table
 from gibbsian.potentials.saved_force import SavedForce
 
@@ -108,14 +110,48 @@ class CompiledPotential:
         self._engine.evaluate(seen.numpy(), energy.numpy(), force.numpy(), self.threads)
         return energy.to(x.device), force.to(x)
 
+    def run_steps(
+        self,
+        state: LangevinState,
+        integrator: Integrator,
+        kt: Tensor,
+        n_steps: int,
+        generator: torch.Generator,
+        force_cap: float = math.inf,
+    ) -> LangevinState:
+        """Advance every replica by `n_steps` of the middle scheme; see `StepsEngine`.
+
+        Random numbers are counted by seed, replica and step (Philox4x32-10); `generator` gives the seed.
+        """
+        self.calls += len(state.x) * n_steps
+        x, v, force = (a.to("cpu", self.dtype, copy=True).contiguous() for a in (state.x, state.v, state.force))
+        energy = state.energy.to("cpu", torch.float64, copy=True)
+        rigid = integrator.rigid
+        self._engine.run(
+            x.numpy(),
+            v.numpy(),
+            energy.numpy(),
+            force.numpy(),
+            kt.double().numpy(),
+            integrator.masses.double().numpy(),
+            integrator.timestep,
+            integrator.friction,
+            force_cap,
+            n_steps,
+            int(torch.randint(2**63 - 1, (), generator=generator)),
+            np.zeros((0, 2), np.int32) if rigid is None else rigid.atoms.numpy().astype(np.int32),
+            np.zeros(0) if rigid is None else rigid.lengths.double().numpy(),
+            self.threads,
+        )
+        moved = LangevinState(x, v, energy, force)
+        return LangevinState(**{name: getattr(moved, name).to(getattr(state, name)) for name in vars(moved)})
+
 
 def _engine(parameters: Parameters, dtype: torch.dtype, instruction_set: str) -> Any:
     """Compiled engine of a molecule."""
     from gibbsian import _kernels
 
-    make, real = (
-        (_kernels.Engine32, np.float32) if dtype == torch.float32 else (_kernels.Engine64, np.float64)
-    )
+    make, real = (_kernels.Engine32, np.float32) if dtype == torch.float32 else (_kernels.Engine64, np.float64)
     reals, indices, numbers = _bonded(parameters)
     numbers["shortest2"] = (1e-3 if dtype == torch.float32 else 1e-6) ** 2
     if parameters.n_atoms > 1 and (parameters.nonbonded is not None or parameters.born is not None):
