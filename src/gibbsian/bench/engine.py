@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gibbsian.bench.hardware import cores, hardware
+from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey
 from gibbsian.bench.systems import ENGINE
 from gibbsian.bench.tables import Place
 from gibbsian.chem.system import System
 from gibbsian.potentials import ENGINES, potential
 from gibbsian.potentials.base import Potential
+from gibbsian.potentials.compiled import is_built, usable_cores
 from gibbsian.potentials.openmm import OpenMMPotential
 from gibbsian.potentials.openmm_best import with_builtin_born
 from gibbsian.progress import Report, silent
@@ -60,8 +61,9 @@ class Budget:
 
 
 def rows() -> list[RowKey]:
-    """Every system with every engine and precision that `gibbsian.potentials` offers."""
-    offered = [name for name, (engine, _) in _PRECISIONS.items() if engine in ENGINES]
+    """Every system with every engine and precision that is there; the compiled one may not have been built."""
+    there = [engine for engine in ENGINES if engine != "compiled" or is_built()]
+    offered = [name for name, (engine, _) in _PRECISIONS.items() if engine in there]
     return [RowKey("engine", system, row) for system in ENGINE for row in offered]
 
 
@@ -93,13 +95,15 @@ def measure(
     Row with `rate` (conformations/s), `openmm_best_rate`, `openmm_shipped_rate`, `ratio_best` and `ratio_shipped`;
     the error of each is half its range over the rounds.
     """
-    budget, n_cores = budget or Budget(), cores()
+    budget, n_cores = budget or Budget(), usable_cores()
     name, dtype = _PRECISIONS[key.row]
     with ExitStack() as stack:
         opponents = _opponents(system, n_cores if workers is None else workers, stack)
         engine = potential(system, name, dtype)
-        trial = _conformations(system, 64, dtype, budget)
-        threads = min((1, n_cores), key=lambda n: _seconds_with(n, engine, trial))
+        threads = n_cores
+        if name == "torch":  # its own threads do not always pay
+            trial = _conformations(system, 64, dtype, budget)
+            threads = min((1, n_cores), key=lambda n: _seconds_with(n, engine, trial))
         stack.enter_context(_threads(threads))
         engines = {"engine": engine, **{k: o.potential for k, o in opponents.items()}}
         turns = {k: _Turn.sized(system, e, dtype, budget) for k, e in engines.items()}
@@ -226,7 +230,7 @@ def _conformations(system: System, n: int, dtype: torch.dtype, budget: Budget) -
 
 
 def _seconds_with(threads: int, engine: Potential, x: Tensor) -> float:
-    """Seconds of a small batch; torch's own threads do not always pay."""
+    """Seconds of a small batch with so many threads of torch."""
     with _threads(threads):
         engine.energy_and_force(x)
         return min(_timed(engine, x) for _ in range(3))
