@@ -137,8 +137,8 @@ class FlatBottom(_Restraint):
 class Chirality(_Restraint):
     """Keeps stereocentres from inverting: zero above a signed volume, ``0.5 k (volume - v)**2`` below.
 
-    The signed volume v of a centre is ``(a x b) . c`` of the unit vectors of its bonds: 0.72 with a deviation of 0.05 in
-    a peptide at 300 K, minus that in its mirror image, zero where the centre is planar.
+    The signed volume v of a centre is ``(a x b) . c`` of the unit vectors of its bonds: 0.72 with a deviation of 0.05
+    in a peptide at 300 K, minus that in its mirror image, zero where the centre is planar.
 
     Parameters
     ----------
