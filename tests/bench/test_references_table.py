@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from gibbsian.bench import references, tables
-from gibbsian.bench.certify import combined_basins, histogram
+from gibbsian.bench.certify import combined_basins, histogram, tica_of, tica_out_of_sample
 from gibbsian.bench.rows import Metric, Row, RowKey, read_row
 from gibbsian.chem.library import built_in
+from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.reference import load_reference
 from gibbsian.errors import InputError, StoppedError
 
@@ -51,6 +52,25 @@ def test_histogram_keeps_outliers_at_the_edge() -> None:
     assert found.tolist() == [3 / 8, 5 / 8]
 
 
+def test_modes_of_too_few_frames_do_not_show_up_in_other_runs() -> None:
+    system, rng = built_in(NAME), np.random.default_rng(0)
+    noise = 0.01 * rng.normal(size=(8 * 40, *system.positions.shape))
+    lineage = np.repeat(np.arange(8), 40)
+    provenance = {"settings": {"save_every": 50, "timestep": 0.002}}
+    frames = Ensemble(
+        (system.positions + noise).astype(np.float32),
+        np.zeros(len(lineage)),
+        system.topology,
+        300.0,
+        lineage=lineage,
+        provenance=provenance,
+    )
+    tica, lag_ps = tica_of(frames, 0.2)
+    assert (tica.lag, lag_ps) == (2, pytest.approx(0.2))
+    assert tica.eigenvalues[0] > 0.2, "fitted noise looks slow"
+    assert abs(tica_out_of_sample(frames, 0.2)[0]) < 0.15, "but only where it was fitted"
+
+
 def test_from_nothing_to_a_certified_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(references, "BUDGETS", {NAME: TINY})
     monkeypatch.setattr(references, "SEEDS", (0, 1))
@@ -83,9 +103,9 @@ def test_from_nothing_to_a_certified_reference(monkeypatch: pytest.MonkeyPatch, 
     assert reference.seeds == (0, 1)
     assert reference.ramachandran["ALA2"].probabilities.shape == (36, 36)
     for found in (*reference.ramachandran.values(), reference.energy, reference.radius_of_gyration):
-        assert found.probabilities.sum() == pytest.approx(1, abs=1e-3)
+        assert found.probabilities.sum() == pytest.approx(1, abs=3e-3)
     assert reference.slow_modes is not None
-    assert reference.slow_modes.histogram.probabilities.sum() == pytest.approx(1, abs=1e-3)
+    assert reference.slow_modes.histogram.probabilities.sum() == pytest.approx(1, abs=3e-3)
     assert load_reference({**key, "temperature": 310.0}, tmp_path) is None
     (path,) = tmp_path.glob("*.json")
     assert path.stat().st_size < 150_000

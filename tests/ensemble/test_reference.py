@@ -54,7 +54,7 @@ def test_a_reference_comes_back_by_its_key(tmp_path: Path) -> None:
     assert not beta.gated
     assert found.basin("ALA2 left") == left
     assert found.basin("ALA3 left") is None
-    assert np.allclose(found.ramachandran["ALA2"].probabilities, made.ramachandran["ALA2"].probabilities, rtol=1e-3)
+    assert np.allclose(found.ramachandran["ALA2"].probabilities, made.ramachandran["ALA2"].probabilities, rtol=6e-3)
     assert found.energy.edges == made.energy.edges
     assert found.slow_modes is not None
     assert made.slow_modes is not None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ def certify(
         Lag of the slow modes.
     """
     tica, lag_ps = tica_of(continuous, lag_ps)
+    # The file holds so many digits; the histogram must belong to the projection that its readers get.
+    tica = replace(tica, mean=_shortened(tica.mean), components=_shortened(tica.components))
     axes: dict[str, tuple[tuple[float, float, int], ...]] = {}
     sums: dict[str, Floats] = {}
     units: dict[str, str] = {}
@@ -94,16 +97,44 @@ def _combined(rows: Sequence[Row], name: str) -> Estimate:
 
 def tica_of(continuous: Ensemble, lag_ps: float) -> tuple[Tica, float]:
     """Slow modes of runs that are one lineage each, and the lag used in ps: whole frames, thinned if there are many."""
+    runs, frame_ps = _runs(continuous)
+    lag = max(1, round(lag_ps / frame_ps))
+    return fit_tica(runs, lag=lag), lag * frame_ps
+
+
+def tica_out_of_sample(continuous: Ensemble, lag_ps: float) -> Floats:
+    """Autocorrelations (k,) of the modes fitted on one half of the runs in the other half, mean of both ways.
+
+    Far below the eigenvalues where there are too few frames for so many features.
+    """
+    runs, frame_ps = _runs(continuous)
+    lag = max(1, round(lag_ps / frame_ps))
+    found = []
+    for fitted, tested in ((runs[::2], runs[1::2]), (runs[1::2], runs[::2])):
+        tica = fit_tica(fitted, lag=lag)
+        modes = [tica.transform(run) for run in tested]
+        start, end = np.concatenate([m[:-lag] for m in modes]), np.concatenate([m[lag:] for m in modes])
+        mean = (start.mean(axis=0) + end.mean(axis=0)) / 2
+        start, end = start - mean, end - mean
+        found.append(2 * (start * end).mean(axis=0) / (start**2 + end**2).mean(axis=0))
+    return np.mean(found, axis=0)
+
+
+def _runs(continuous: Ensemble) -> tuple[list[Floats], float]:
+    """Features of each run, thinned to a number of frames that fits in memory, and the time between them in ps."""
     assert continuous.lineage is not None
     stride = math.ceil(len(continuous) / _TICA_FRAMES)
     settings = continuous.provenance["settings"]
     frame_ps = settings["save_every"] * settings["timestep"] * stride
-    lag = max(1, round(lag_ps / frame_ps))
     runs = [
         features(continuous.topology, continuous.positions[continuous.lineage == run][::stride])
         for run in np.unique(continuous.lineage)
     ]
-    return fit_tica(runs, lag=lag), lag * frame_ps
+    return runs, frame_ps
+
+
+def _shortened(values: Floats) -> Floats:
+    return np.array([float(f"{value:.5g}") for value in values.ravel()]).reshape(values.shape)
 
 
 def histogram(values: Floats, weights: Floats, axes: Sequence[tuple[float, float, int]]) -> Floats:

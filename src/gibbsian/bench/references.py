@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gibbsian.bench.certify import certify, tica_of
+from gibbsian.bench.certify import certify, tica_of, tica_out_of_sample
 from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey, read_row
 from gibbsian.bench.tables import Place
@@ -165,9 +165,11 @@ def _exchange(ensemble: Ensemble) -> dict[str, Metric]:
 def _continuous(ensemble: Ensemble, budget: Budget) -> dict[str, Metric]:
     tica, lag_ps = tica_of(ensemble, budget.lag_ps)
     frame_ps = lag_ps / tica.lag
+    others = tica_out_of_sample(ensemble, budget.lag_ps)
     metrics = {}
-    for k, (eigenvalue, time) in enumerate(zip(tica.eigenvalues, tica.timescales, strict=True), start=1):
-        metrics[f"tica_eigenvalue_{k}"] = Metric(float(eigenvalue))
+    figures = zip(tica.eigenvalues, others, tica.timescales, strict=True)
+    for k, (eigenvalue, other, time) in enumerate(figures, start=1):
+        metrics[f"tica_eigenvalue_{k}"] = Metric(float(eigenvalue), abs(float(eigenvalue - other)))
         metrics[f"tica_timescale_{k}_ps"] = Metric(float(time) * frame_ps)
     return metrics
 

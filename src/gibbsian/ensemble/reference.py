@@ -27,7 +27,7 @@ RARE = 1e-3
 """Basins with less than this probability, or more than one less it, are reported but nothing is judged by them."""
 
 _KEY = ("sequence", "termini", "forcefield", "solvent", "cutoff", "temperature")
-_DIGITS, _HISTOGRAM_DIGITS = 6, 4
+_DIGITS, _HISTOGRAM_DIGITS = 6, 3
 
 
 @dataclass(frozen=True)
@@ -273,5 +273,6 @@ def _rounded(number: float, digits: int) -> float | int | None:
 
 def _text(content: Mapping[str, Any]) -> str:
     """JSON with one line for each entry of the outer level: small, and still good to read in a comparison."""
-    lines = [f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in content.items()]
+    dense = (",", ":")
+    lines = [f'"{name}": {json.dumps(value, allow_nan=False, separators=dense)}' for name, value in content.items()]
     return "{\n" + ",\n".join(lines) + "\n}"
