@@ -113,16 +113,22 @@ void add_torsions(const Torsions<T>& torsions, Space<T>& space) {
     }
 }
 
-// k d^2 with d = phi - phi0 in (-pi, pi]
+// phi - phi0 brought to within half a turn of zero; neither is more than a turn from it.
+template <class T>
+GIBBSIAN_INLINE Vec<T> difference(const Dihedral<T>& dihedral, Vec<T> phi0) {
+    constexpr T pi = T(3.14159265358979323846);
+    Vec<T> d = angle(dihedral.sine, dihedral.cosine) - phi0;
+    d = d > pi ? d - 2 * pi : d;
+    return d < -pi ? d + 2 * pi : d;
+}
+
+// k d^2
 template <class T>
 void add_impropers(const Terms<T>& terms, Space<T>& space) {
-    constexpr T pi = T(3.14159265358979323846);
     for (std::size_t n = 0; n < terms.size; ++n) {
         Dihedral<T> dihedral(space, terms.atoms + 4 * n);
         const T phi0 = terms.values[2 * n], k = terms.values[2 * n + 1];
-        Vec<T> d = angle(dihedral.sine, dihedral.cosine) - phi0;
-        d = d > pi ? d - 2 * pi : d;
-        d = d < -pi ? d + 2 * pi : d;
+        const Vec<T> d = difference(dihedral, splat(phi0));
         add_energy<T>(space.energy, k * d * d);
         dihedral.push(space, 2 * k * d);
     }

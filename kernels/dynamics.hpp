@@ -63,6 +63,21 @@ void cap_forces(std::size_t n_atoms, T cap, T* force) {
     }
 }
 
+// Forces of k/2 d^2 on torsions; the energy stays that of the molecule.
+template <class T>
+void add_umbrellas(const Motion<T>& motion, const std::size_t* walkers, Space<T>& space) {
+    for (std::size_t n = 0; n < motion.n_umbrellas; ++n) {
+        Vec<T> centre, k;
+        for (int lane = 0; lane < kLanes<T>; ++lane) {
+            const std::size_t at = walkers[lane] * motion.n_umbrellas + n;
+            centre[lane] = T(motion.centres[at]);
+            k[lane] = T(motion.strengths[at]);
+        }
+        const Dihedral<T> dihedral(space, motion.biased + 4 * n);
+        dihedral.push(space, k * difference(dihedral, centre));
+    }
+}
+
 // v += dt f/m;  x += dt v/2;  v = a v + sqrt((1 - a^2) kT/m) R;  x += dt v/2
 template <class T>
 struct Middle {
@@ -71,14 +86,14 @@ struct Middle {
     std::size_t n_atoms;
     T half, decay;
     Vec<T> thermal;  // sqrt((1 - a^2) kT)
-    std::uint32_t walkers[lanes];
+    std::size_t walkers[lanes];
 
     Middle(const Motion<T>& m, std::size_t atoms, std::size_t first, std::size_t n)
         : motion(m), n_atoms(atoms), half(T(m.timestep / 2)), decay(T(std::exp(-m.friction * m.timestep))) {
         const double spread = 1 - std::exp(-2 * m.friction * m.timestep);
         for (int k = 0; k < lanes; ++k) {
             const std::size_t walker = first + (std::size_t(k) < n ? k : n - 1);
-            walkers[k] = std::uint32_t(walker);
+            walkers[k] = walker;
             thermal[k] = T(std::sqrt(spread * m.kt[walker]));
         }
     }
@@ -127,6 +142,7 @@ void run(const Tables<T>& tables, Space<T>& space, const Motion<T>& motion, std:
         for (std::size_t c = 0; c < width; ++c) store(space.reference, c, load(space.x, c));
         constrain_positions(motion, space.x, space.reference);
         add_all(tables, space);
+        add_umbrellas(motion, middle.walkers, space);
     }
     for (std::uint64_t step = 0; step < motion.n_steps; ++step) {
         if (motion.force_cap < 1e30) cap_forces(tables.n_atoms, T(motion.force_cap), space.force);
@@ -134,6 +150,7 @@ void run(const Tables<T>& tables, Space<T>& space, const Motion<T>& motion, std:
         if (motion.n_constraints) middle.rigid_step(space, step);
         else middle.drift(space, step);
         add_all(tables, space);
+        add_umbrellas(motion, middle.walkers, space);
     }
     store_lanes(space.x, width, n, x);
     store_lanes(space.v, width, n, v);

@@ -49,15 +49,29 @@ void bind(nb::module_& m, const char* name) {
             "run",
             [](Engine<T>& self, Array<T> x, Array<T> v, Array<double> energy, Array<T> force, Input<double> kt,
                Input<double> masses, double timestep, double friction, double force_cap, std::uint64_t n_steps,
-               std::uint64_t seed, Input<Index> constrained, Input<double> lengths, std::size_t threads) {
-                const Motion<T> motion{seed,          n_steps,        masses.data(),      kt.data(),     timestep, friction,
-                                       force_cap, lengths.size(), constrained.data(), lengths.data()};
+               std::uint64_t seed, Input<Index> constrained, Input<double> lengths, Input<Index> biased,
+               Input<double> centres, Input<double> strengths, std::size_t threads) {
+                const Motion<T> motion{seed,
+                                       n_steps,
+                                       masses.data(),
+                                       kt.data(),
+                                       timestep,
+                                       friction,
+                                       force_cap,
+                                       lengths.size(),
+                                       constrained.data(),
+                                       lengths.data(),
+                                       biased.size() / 4,
+                                       biased.data(),
+                                       centres.data(),
+                                       strengths.data()};
                 const nb::gil_scoped_release release;
                 self.run(motion, x.shape(0), x.data(), v.data(), energy.data(), force.data(), threads);
             },
             nb::arg("x"), nb::arg("v"), nb::arg("energy"), nb::arg("force"), nb::arg("kt"), nb::arg("masses"),
             nb::arg("timestep"), nb::arg("friction"), nb::arg("force_cap"), nb::arg("n_steps"), nb::arg("seed"),
-            nb::arg("constrained"), nb::arg("lengths"), nb::arg("threads"),
+            nb::arg("constrained"), nb::arg("lengths"), nb::arg("biased"), nb::arg("centres"), nb::arg("strengths"),
+            nb::arg("threads"),
             "Advance all walkers in place by n_steps of the middle scheme.");
 }
 

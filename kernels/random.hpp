@@ -32,13 +32,13 @@ struct Philox {
 // Four standard normal numbers per lane.
 template <class T>
 GIBBSIAN_INLINE void four_normals(std::uint64_t seed, std::uint64_t step, std::uint32_t draw,
-                                  const std::uint32_t* walkers, Vec<T> (&normal)[4]) {
+                                  const std::size_t* walkers, Vec<T> (&normal)[4]) {
     constexpr int lanes = kLanes<T>;
     Philox<lanes> block;
     for (int k = 0; k < lanes; ++k) {
         block.word[0][k] = std::uint32_t(step);
         block.word[1][k] = std::uint32_t(step >> 32);
-        block.word[2][k] = walkers[k];
+        block.word[2][k] = std::uint32_t(walkers[k]);
         block.word[3][k] = draw;
     }
     block.mix(std::uint32_t(seed), std::uint32_t(seed >> 32));

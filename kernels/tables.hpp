@@ -104,6 +104,10 @@ struct Motion {
     std::size_t n_constraints;           // rigid bonds: pairs of atoms and lengths
     const Index* constrained;
     const double* lengths;
+    std::size_t n_umbrellas;             // harmonic biases on torsions: four atoms; centres and k of each walker
+    const Index* biased;
+    const double* centres;               // (walkers, n_umbrellas)
+    const double* strengths;
 };
 
 // The kernels of one instruction set.

@@ -63,7 +63,7 @@ def run_langevin(
     state
         Its tensors are not changed.
     potential
-        If it is a `StepsEngine` the steps run inside it; only such a one knows rigid bonds.
+        If it is a `StepsEngine` the steps run inside it; only such a one knows rigid bonds and biases.
     kt
         (B,) thermal energy of each replica, kJ/mol.
     force_cap
@@ -73,12 +73,12 @@ def run_langevin(
     Raises
     ------
     InputError
-        If bonds are rigid and the engine cannot keep them so.
+        If bonds are rigid, or torsions biased, and the engine cannot do that.
     """
     if isinstance(potential, StepsEngine):
         return potential.run_steps(state, integrator, kt, n_steps, generator, force_cap)
-    if integrator.rigid is not None:
-        raise InputError("rigid bonds: only the compiled engine keeps them; use it, or flexible bonds")
+    if integrator.rigid is not None or integrator.bias is not None:
+        raise InputError("integrator: only the compiled engine knows rigid bonds and biased torsions; use it")
     timestep, decay = integrator.timestep, math.exp(-integrator.friction * integrator.timestep)
     dtype = state.x.dtype
     kick = (timestep / integrator.masses.double())[:, None].to(dtype)

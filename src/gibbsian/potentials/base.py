@@ -59,6 +59,23 @@ class RigidBonds:
 
 
 @dataclass(frozen=True, eq=False)
+class TorsionBias:
+    """Harmonic bias k/2 (phi - centre)^2 on torsions, its own for each replica.
+
+    Attributes
+    ----------
+    atoms
+        (n, 4).
+    centres, k
+        (B, n) rad in [-2 pi, 2 pi], and kJ/mol/rad^2; the difference is taken the shorter way around.
+    """
+
+    atoms: Tensor
+    centres: Tensor
+    k: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Integrator:
     """What a step needs besides the state.
 
@@ -70,12 +87,15 @@ class Integrator:
         ps and 1/ps.
     rigid
         Bonds of fixed length, or None.
+    bias
+        Bias on torsions, or None. It is in the forces and not in the energies.
     """
 
     masses: Tensor
     timestep: float = 0.002
     friction: float = 1.0
     rigid: RigidBonds | None = None
+    bias: TorsionBias | None = None
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from torch import Tensor
 from gibbsian.chem.born import Born
 from gibbsian.chem.parameters import Parameters
 from gibbsian.errors import InputError
-from gibbsian.potentials.base import Integrator, LangevinState
+from gibbsian.potentials.base import Integrator, LangevinState, RigidBonds, TorsionBias
 from gibbsian.potentials.coefficients import PairTable, pair_table, spline_patches, torsion_table
 from gibbsian.potentials.saved_force import SavedForce
 
@@ -57,7 +57,8 @@ class CompiledPotential:
         Precision of the arithmetic, float32 or float64. Energies are summed and returned in float64, forces come in
         the dtype of `x`.
     threads
-        How many to use; by default one for each core this process may use. Results do not depend on it.
+        How many to use; by default one for each core this process may use. Results do not depend on it, but their last
+        bits depend on the rest of the batch.
     instruction_set
         One of `instruction_sets()`; by default the widest.
 
@@ -126,7 +127,6 @@ class CompiledPotential:
         self.calls += len(state.x) * n_steps
         x, v, force = (a.to("cpu", self.dtype, copy=True).contiguous() for a in (state.x, state.v, state.force))
         energy = state.energy.to("cpu", torch.float64, copy=True)
-        rigid = integrator.rigid
         self._engine.run(
             x.numpy(),
             v.numpy(),
@@ -139,12 +139,24 @@ class CompiledPotential:
             force_cap,
             n_steps,
             int(torch.randint(2**63 - 1, (), generator=generator)),
-            np.zeros((0, 2), np.int32) if rigid is None else rigid.atoms.numpy().astype(np.int32),
-            np.zeros(0) if rigid is None else rigid.lengths.double().numpy(),
+            *_special(integrator, len(x)),
             self.threads,
         )
         moved = LangevinState(x, v, energy, force)
         return LangevinState(**{name: getattr(moved, name).to(getattr(state, name)) for name in vars(moved)})
+
+
+def _special(integrator: Integrator, n: int) -> tuple[NDArray[Any], ...]:
+    """Rigid bonds (atoms, lengths) and biased torsions (atoms, centres, k) of `n` replicas, perhaps none."""
+    rigid = integrator.rigid or RigidBonds(torch.zeros(0, 2), torch.zeros(0))
+    bias = integrator.bias or TorsionBias(torch.zeros(0, 4), torch.zeros(n, 0), torch.zeros(n, 0))
+    return (
+        rigid.atoms.to(torch.int32).contiguous().numpy(),
+        rigid.lengths.double().contiguous().numpy(),
+        bias.atoms.to(torch.int32).contiguous().numpy(),
+        bias.centres.double().expand(n, -1).contiguous().numpy(),
+        bias.k.double().expand(n, -1).contiguous().numpy(),
+    )
 
 
 def _engine(parameters: Parameters, dtype: torch.dtype, instruction_set: str) -> Any:
