@@ -114,14 +114,14 @@ def evaluate_ensemble(
 
 def print_energies(structure: Path, frames: Path | None, engine: str, choices: dict[str, Any]) -> None:
     """Print one line per conformation: number and energy in kJ/mol."""
-    from gibbsian.ensemble.formats import rounding_of, rounding_warning
     from gibbsian.workflow.energies import energies
 
-    warning = None if frames is None else rounding_warning(frames.name, rounding_of(frames))
-    if warning:
-        OUT.print(warning, soft_wrap=True, markup=False)
+    def warn(text: str) -> None:
+        OUT.print(text, soft_wrap=True, markup=False)
+
+    found = energies(structure, frames, engine, choices, warn)
     sys.stdout.write("# frame  energy (kJ/mol)\n")
-    for number, energy in enumerate(energies(structure, frames, engine, choices)):
+    for number, energy in enumerate(found):
         sys.stdout.write(f"{number} {energy:.6f}\n")
 
 

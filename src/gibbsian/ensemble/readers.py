@@ -33,7 +33,7 @@ CHUNK = 1000
 
 @dataclass(frozen=True, eq=False)
 class FrameSet:
-    """Conformations from one file.
+    """Conformations from one file or folder.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ def read_ensemble(
     """
     path = Path(path)
     if path.is_dir():
-        return _own(path, read_topology(topology), temperature)
+        return _own(path, read_topology(topology), temperature)[0]
     if path.exists() and temperature is None:
         raise InputError(f"{path}: its temperature is unknown; give the temperature in K")
     found = read_frames(path, topology, names)
@@ -106,12 +106,13 @@ def read_ensemble(
 def read_frames(
     path: Path | str, topology: Topology | Path | str | None = None, names: Topology | Path | str | None = None
 ) -> FrameSet:
-    """Read conformations from a file.
+    """Read conformations, whatever their weights.
 
     Parameters
     ----------
     path
-        ``.npy`` positions (n, n_atoms, 3) in nm, or ``.xtc``, ``.dcd``, ``.pdb``, ``.cif``, ``.h5``.
+        Folder written by `Ensemble.save`; ``.npy`` positions (n, n_atoms, 3) in nm; or ``.xtc``, ``.dcd``, ``.pdb``,
+        ``.cif``, ``.h5``.
     topology
         What the frames must be conformations of: a Topology, or a PDB, mmCIF or HDF5 file. Needed for formats that
         bring none. Atoms of a file that names them are put into its order; others must come in it.
@@ -127,6 +128,9 @@ def read_frames(
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give an ensemble folder, .npy or trajectory file")
     expected = read_topology(topology)
+    if path.is_dir():
+        ensemble, changed = _own(path, expected, None)
+        return FrameSet(ensemble.positions, ensemble.topology, changed, ensemble.provenance.get("rounding"))
     if path.stat().st_size == 0:
         raise InputError(f"{path}: empty file; write it again")
     positions, own = (_array(path), None) if path.suffix == ".npy" else _trajectory(path, format_of(path))
@@ -195,7 +199,8 @@ def match_atoms(where: Path | str, found: Topology, wanted: Topology) -> NDArray
     return None
 
 
-def _own(folder: Path, expected: Topology | None, temperature: float | None) -> Ensemble:
+def _own(folder: Path, expected: Topology | None, temperature: float | None) -> tuple[Ensemble, int]:
+    """Ensemble in a folder, and the number of frames that got other labels."""
     if not (folder / MANIFEST).exists():
         raise InputError(f"{folder}: not an ensemble folder (no {MANIFEST}); give one, or a trajectory file")
     ensemble = load(folder)
@@ -207,8 +212,7 @@ def _own(folder: Path, expected: Topology | None, temperature: float | None) -> 
         index = match_atoms(folder, ensemble.topology, expected)
         x = ensemble.positions if index is None else ensemble.positions[:, index]
         ensemble = replace(ensemble, positions=x, topology=expected)
-    _relabel(ensemble.topology, ensemble.positions)
-    return ensemble
+    return ensemble, _relabel(ensemble.topology, ensemble.positions)
 
 
 def _relabel(topology: Topology, positions: NDArray[np.float32]) -> int:

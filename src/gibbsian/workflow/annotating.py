@@ -49,6 +49,8 @@ def annotate_trajectory(
     InputError
         If something cannot be read, is another molecule, or `output` is in use for something else.
     """
+    if trajectory.is_dir():
+        raise InputError(f"{trajectory}: is a folder; give a trajectory file, or `import` the ensemble into a run")
     system = resolve(_structure(trajectory, topology), **choices)
     found = read_frames(trajectory, system.topology, names=_names(topology))
     yield f"{system.sequence}  {len(found.positions)} frames of {trajectory.name}  {_model(system)}  -> {output}"

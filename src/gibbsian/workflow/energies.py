@@ -1,6 +1,7 @@
 """Energies of conformations that a user brings."""
 
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from gibbsian.chem.library import resolve
 from gibbsian.chem.system import System
+from gibbsian.ensemble.formats import rounding_warning
 from gibbsian.ensemble.readers import read_frames
 from gibbsian.errors import InputError
 from gibbsian.files import read_json, write_array, write_json
@@ -30,8 +32,12 @@ PAIRS = 50_000_000
 PARTS = "parts.json"
 
 
-def energies(structure: Path, frames: Path | None, engine: str, choices: dict[str, Any]) -> NDArray[np.float64]:
+def energies(
+    structure: Path, frames: Path | None, engine: str, choices: dict[str, Any], warn: Callable[[str], None]
+) -> NDArray[np.float64]:
     """Potential energies in kJ/mol of a structure, or of all frames of a trajectory of it.
+
+    `warn` is told if the frames are rounded.
 
     Raises
     ------
@@ -39,11 +45,16 @@ def energies(structure: Path, frames: Path | None, engine: str, choices: dict[st
         If the structure is not a molecule that the package treats, or the frames are of another one.
     """
     system = resolve(str(structure), **choices)
-    x = system.positions[None] if frames is None else read_frames(frames, system.topology).positions
-    evaluate = potential(system, engine=engine)
+    x = system.positions[None]
+    if frames is not None:
+        found = read_frames(frames, system.topology)
+        x = found.positions
+        if warning := rounding_warning(frames.name, found.rounding):
+            warn(warning)
+    evaluate, size = potential(system, engine=engine), _batch_size(system.n_atoms)
     parts = [
-        evaluate.energy_and_force(torch.from_numpy(x[start : start + BATCH]).double())[0]
-        for start in range(0, len(x), BATCH)
+        evaluate.energy_and_force(torch.from_numpy(x[start : start + size]).double())[0]
+        for start in range(0, len(x), size)
     ]
     return torch.cat(parts).numpy()
 
