@@ -201,7 +201,7 @@ def check(
 
 @app.command()
 def bench(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="engine or references.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="Name of a table; an unknown one lists them.")],
     system: Annotated[str | None, typer.Option(help="Only rows of this system.")] = None,
     row: Annotated[str | None, typer.Option(help="Only rows of this name.")] = None,
     seed: Annotated[int | None, typer.Option(help="Only rows with this seed.")] = None,
