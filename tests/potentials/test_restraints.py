@@ -9,12 +9,15 @@ from torch import Tensor
 
 from gibbsian.chem.residues import chiral_centres, phi_atoms, psi_atoms
 from gibbsian.chem.system import System
+from gibbsian.dynamics.exchange import ExchangeSettings
 from gibbsian.dynamics.minimise import minimise
+from gibbsian.dynamics.simulate import simulate
 from gibbsian.ensemble.geometry import dihedral
 from gibbsian.errors import InputError
 from gibbsian.potentials import ENGINES, Potential, potential
 from gibbsian.potentials.restraints import Chirality, Custom, FlatBottom, Sum, Umbrella
 from gibbsian.testing.potential import check_potential
+from gibbsian.units import kt
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +146,29 @@ def test_windows_hold_a_peptide_where_they_should(system: System) -> None:
     angles = dihedral(found.numpy(), np.array([torsion(system), psi]))
     away = np.angle(np.exp(1j * (angles - torch.stack([phi_at, psi_at], 1).numpy())))
     assert np.abs(away).max() < 0.05
+
+
+@pytest.mark.physics
+def test_replica_exchange_of_a_sum_samples_the_biased_distribution(system: System) -> None:
+    """A window much stiffer than the force field: its own centre and, nearly, its own width."""
+    window = Umbrella(system.n_atoms, torsion(system), -1.2, 4000.0)
+    settings = ExchangeSettings(
+        temperatures=(300.0, 330.0),
+        ladders=16,
+        steps=3000,
+        equilibration=1000,
+        exchange_every=50,
+        save_every=50,
+        shard=30,
+        start_steps=0,
+        timestep=0.001,
+        friction=10.0,
+    )
+    data = simulate(system, settings, potential=Sum([potential(system, dtype=torch.float32), window]))
+    away = dihedral(data.positions, np.array([torsion(system)]))[:, 0] + 1.2
+    assert abs(data.expectation(away).value) < 0.01
+    # Measured with long runs: the force field adds about 100 kJ/mol/rad^2.
+    assert data.expectation(away**2).value == pytest.approx(kt(300.0) / 4100.0, rel=0.2)
 
 
 def test_a_function_that_misbehaves(system: System, x: Tensor) -> None:
