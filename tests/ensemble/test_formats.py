@@ -162,6 +162,24 @@ def test_files_that_are_not_whole(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("written_on", ["<", ">"])
+def test_dcd_of_either_byte_order(tmp_path: Path, system: System, frames: np.ndarray, written_on: str) -> None:
+    """The header announces more frames than there are, as after a full disk."""
+    path = tmp_path / "x.dcd"
+    write_trajectory(path, system.topology, frames)
+    words = np.frombuffer(path.read_bytes(), dtype="<u4").copy()
+    # All words of a DCD file are numbers but the tag and the titles, which nobody reads.
+    tag = words[1]
+    swapped = words.astype(f"{written_on}u4")
+    swapped[1] = tag if written_on == "<" else np.uint32(tag).byteswap()
+    path.write_bytes(swapped.tobytes())
+    assert np.abs(read_frames(path, system.topology).positions - frames).max() < 1e-6
+    swapped[2] += 1
+    path.write_bytes(swapped.tobytes())
+    with pytest.raises(InputError, match=f"truncated, {N} of {N + 1} frames"):
+        read_frames(path, system.topology)
+
+
 def test_what_cannot_be_written(tmp_path: Path, system: System, frames: np.ndarray) -> None:
     topology = system.topology
     broken = frames.copy()

@@ -241,7 +241,7 @@ def _trajectory(path: Path, kind: Format) -> tuple[NDArray[np.float32], Topology
     try:
         with _quiet():
             return _read(path, kind)
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # mdtraj raises many kinds for a damaged file
         reason = _line(error)
@@ -276,9 +276,10 @@ def _read(path: Path, kind: Format) -> tuple[NDArray[np.float32], Topology | Non
 def _check_dcd(path: Path, read: int) -> None:
     """Compare with the number of frames in the header; the library reads those that are whole without a word."""
     with path.open("rb") as file:
-        start = file.read(12)
-    little = start[:4] == b"\x54\x00\x00\x00"  # the length of the first record, 84 bytes
-    (announced,) = struct.unpack("<i" if little else ">i", start[8:12])
+        start = file.read(16)
+    # The number follows the word, which follows a record length of 84 in four or eight bytes.
+    place = start.find(b"CORD") + 4
+    (announced,) = struct.unpack("<i" if start[0] == 84 else ">i", start[place : place + 4])
     if read < announced:
         raise InputError(f"{path}: truncated, {read} of {announced} frames are there; copy or write it again")
 
