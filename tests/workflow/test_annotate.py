@@ -194,3 +194,49 @@ def test_which_molecule(tmp_path: Path, system: System, frames: np.ndarray) -> N
         with pytest.raises(InputError, match=match):
             list(annotate_trajectory(tmp_path / "x.npy", topology, tmp_path / "out", {}))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("ending", ["dcd", "xtc", "pdb", "cif", "h5"])
+def test_trajectories_of_openmm(tmp_path: Path, ending: str) -> None:
+    """What OpenMM's own reporters write, of a molecule that OpenMM built, has the energies that OpenMM has."""
+    import openmm
+    from mdtraj.reporters import HDF5Reporter
+    from openmm import app
+
+    system = System.from_sequence("ACE-LYS-NME", forcefield="amber14", solvent="obc1")
+    write_trajectory(tmp_path / "built.pdb", system.topology, system.positions[None].astype(np.float32))
+    built = app.PDBFile(str(tmp_path / "built.pdb"))
+    field = app.ForceField("amber14-all.xml", "implicit/obc1.xml")
+    integrator = openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.001)
+    integrator.setRandomNumberSeed(1)
+    platform = openmm.Platform.getPlatform("Reference")
+    simulation = app.Simulation(built.topology, field.createSystem(built.topology), integrator, platform)
+    simulation.context.setPositions(built.positions)
+    reporters = {
+        "dcd": app.DCDReporter,
+        "xtc": app.XTCReporter,
+        "pdb": app.PDBReporter,
+        "cif": app.PDBxReporter,
+        "h5": HDF5Reporter,
+    }
+    path = tmp_path / f"x.{ending}"
+    reporter = reporters[ending](str(path), 20)
+    simulation.reporters.append(reporter)
+    energy = []
+    for _ in range(5):
+        simulation.step(20)
+        energy.append(simulation.context.getState(getEnergy=True).getPotentialEnergy()._value)
+    simulation.reporters.clear()
+    if hasattr(reporter, "close"):
+        reporter.close()
+    del reporter, simulation  # which closes the files of the others
+    list(
+        annotate_trajectory(
+            path, str(tmp_path / "built.pdb"), tmp_path / "out", {"forcefield": "amber14", "solvent": "obc1"}
+        )
+    )
+    found = Ensemble.load(tmp_path / "out")
+    assert found.u is not None
+    assert found.provenance["relabelled"] == 0
+    tolerance = {"xtc": 5.0, "pdb": 0.5, "cif": 0.1, "dcd": 0.001, "h5": 0.001}[ending]
+    np.testing.assert_allclose(found.u, np.array(energy) / kt(300.0), atol=tolerance)
