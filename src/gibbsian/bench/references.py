@@ -65,7 +65,7 @@ class Budget:
     start_steps: int = 5_000
 
     def exchange(self, system: System, seed: int) -> ExchangeSettings:
-        """Return the settings of one seed; a twentieth more is spent on equilibration."""
+        """Return the settings of one seed; a tenth more is spent on equilibration."""
         shape = ExchangeSettings(t_max=self.t_max, ladders=self.ladders, groups=self.groups).resolved(system)
         walkers = self.ladders * len(shape.temperatures or ())
         return self._settings(system, shape.temperatures, self.ladders, self.ns / walkers, seed)
@@ -85,7 +85,7 @@ class Budget:
             ladders=ladders,
             groups=self.groups,
             steps=steps,
-            equilibration=_multiple(steps / 20, frame),
+            equilibration=_multiple(steps / 10, frame),
             save_every=frame,
             shard=max(1, 400 // system.n_atoms),
             start_steps=self.start_steps,
@@ -94,15 +94,15 @@ class Budget:
 
 
 BUDGETS = {
-    "ACE-ALA-NME": Budget(ns=1000, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10),
-    "ACE-ALA-NME@amber96": Budget(ns=1000, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10),
-    "AAA": Budget(ns=1000, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=4, lag_ps=20),
-    "ACE-AAA-NME": Budget(ns=1000, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=4, lag_ps=20),
-    "ACE-AAA-NME@amber96": Budget(ns=1000, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=4, lag_ps=20),
-    "ACE-AAAAA-NME@amber96": Budget(ns=1000, ladders=32, t_max=700, frame_ps=4, runs=32, run_ns=5, lag_ps=40),
-    "AAAAAA": Budget(ns=1000, ladders=32, t_max=700, frame_ps=4, runs=32, run_ns=5, lag_ps=40),
-    "ELIL@amber96": Budget(ns=1000, ladders=32, t_max=700, frame_ps=4, runs=32, run_ns=5, lag_ps=40),
-    "chignolin": Budget(ns=2000, ladders=16, t_max=600, frame_ps=10, runs=32, run_ns=10, lag_ps=200),
+    "ACE-ALA-NME": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10),
+    "ACE-ALA-NME@amber96": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10),
+    "AAA": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=20),
+    "ACE-AAA-NME": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=20),
+    "ACE-AAA-NME@amber96": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=20),
+    "ACE-AAAAA-NME@amber96": Budget(ns=50, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20),
+    "AAAAAA": Budget(ns=50, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20),
+    "ELIL@amber96": Budget(ns=50, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20),
+    "chignolin": Budget(ns=10, ladders=4, t_max=600, frame_ps=2, runs=32, run_ns=0.1, lag_ps=10),
 }
 """Systems that have references, and what each costs."""
 

@@ -21,7 +21,7 @@ import torch
 from gibbsian.chem.system import System
 from gibbsian.dynamics.exchange import ExchangeSettings, advance, begin, make_group, no_frames
 from gibbsian.dynamics.ladder import Swaps
-from gibbsian.dynamics.shards import group_folder, read_checkpoint, write_chunk
+from gibbsian.dynamics.shards import group_folder, next_checkpoint, read_checkpoint, write_chunk
 from gibbsian.errors import GibbsianError
 from gibbsian.potentials.base import Potential
 
@@ -81,7 +81,8 @@ class GroupRun:
             state = begin(self._group, self._order.system, self._order.index, self._order.device)
             write_chunk(self._folder, state, no_frames(state.good_x), 0)
         elif state.step < goal:
-            end = min(_next_checkpoint(state.step, settings), goal)
+            chunk = settings.save_every * (settings.shard or 1)
+            end = min(next_checkpoint(state.step, settings.equilibration, chunk), goal)
             state, frames = advance(self._group, state, (end - state.step) // settings.exchange_every)
             self._shards = write_chunk(self._folder, state, frames, self._shards)
         self._state = state
@@ -182,12 +183,3 @@ def crew(
         for member in members:
             stack.callback(member.close)
         yield list(members)
-
-
-def _next_checkpoint(step: int, settings: ExchangeSettings) -> int:
-    """Checkpoints follow a fixed grid in steps, with one at the end of equilibration."""
-    chunk = settings.save_every * (settings.shard or 1)
-    if step < settings.equilibration:
-        return min(step + chunk, settings.equilibration)
-    kept = step - settings.equilibration
-    return settings.equilibration + (kept // chunk + 1) * chunk

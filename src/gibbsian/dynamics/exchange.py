@@ -62,7 +62,7 @@ class ExchangeSettings:
     n_temperatures: int | None = None
     ladders: int = 96
     groups: int = 2
-    steps: int = 50_000
+    steps: int = 150_000
     equilibration: int = 5_000
     exchange_every: int = 50
     save_every: int = 250

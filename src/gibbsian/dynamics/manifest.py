@@ -26,9 +26,8 @@ def settings_of(manifest: dict[str, Any]) -> ExchangeSettings:
     return ExchangeSettings(**values)
 
 
-def claim(folder: Path, system: System, settings: ExchangeSettings) -> None:
+def claim(folder: Path, wanted: dict[str, Any]) -> None:
     """Write the manifest; refuse a folder of another simulation."""
-    wanted = describe(system, settings)
     if (folder / "manifest.json").exists():
         found = read_json(folder / "manifest.json")
         refuse_other(folder, found, wanted)

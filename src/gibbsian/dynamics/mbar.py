@@ -1,4 +1,10 @@
-"""Weights of frames from several temperatures towards one of them (MBAR)."""
+"""Weights of frames from several states, such as temperatures or umbrella windows (MBAR).
+
+With reduced energies u_kn of frame n in state k and N_k frames from state k
+(J. Chem. Phys. 129, 124105 (2008), eq. 11)::
+
+    f_k = -ln sum_n exp(-u_kn) / D_n,   D_n = sum_k N_k exp(f_k - u_kn)
+"""
 
 import torch
 from torch import Tensor
@@ -6,16 +12,13 @@ from torch import Tensor
 from gibbsian.errors import GibbsianError
 
 _ITERATIONS, _TOLERANCE = 200, 1e-9
+_LONGEST, _SHORT = 2.0, 0.1  # Newton steps, kT
 
 
 def temperature_weights(energy: Tensor, counts: Tensor, betas: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     """MBAR log weights at `beta` of frames drawn at several temperatures.
 
-    The reduced energy is beta U for every state, so U alone decides the weights
-    (J. Chem. Phys. 129, 124105 (2008), eq. 11 and 13)::
-
-        f_k = -ln sum_n exp(-beta_k U_n) / D_n,   D_n = sum_k N_k exp(f_k - beta_k U_n),
-        ln w_n = -beta U_n - ln D_n
+    The reduced energy is beta_k U_n, so U alone decides the weights: ln w_n = -beta U_n - ln D_n.
 
     Parameters
     ----------
@@ -38,33 +41,72 @@ def temperature_weights(energy: Tensor, counts: Tensor, betas: Tensor, beta: flo
     offset = energy.double().median()  # keeps the exponents small; put back into f below
     u = energy.double() - offset
     used = counts > 0
-    log_n, b = counts[used].double().log(), betas[used].double()
-    f = _free_energies(u, log_n, b)
-    log_d = torch.logsumexp(log_n + f - b * u[:, None], 1)
+    at_states = betas[used].double() * u[:, None]
+    log_d = log_mixture(at_states, counts[used], free_energies(at_states, counts[used]))
     log_w = -beta * u - log_d
     f_all = -torch.logsumexp(-betas.double()[:, None] * u - log_d, 1) + betas.double() * offset
     return log_w - torch.logsumexp(log_w, 0), f_all - f_all[0]
 
 
-def _free_energies(u: Tensor, log_n: Tensor, b: Tensor) -> Tensor:
-    """Solve for f by Newton steps on the convex MBAR objective, after a few self-consistent iterations."""
-    f = torch.zeros_like(b)
-    n = log_n.exp()
+def log_mixture(u: Tensor, counts: Tensor, f: Tensor) -> Tensor:
+    """Return ln D_n, (n,), of frames with reduced energies `u` (n, K) in states of free energies `f` (K,)."""
+    return torch.logsumexp(counts.double().log() + f - u, 1)
+
+
+def free_energies(u: Tensor, counts: Tensor, first: Tensor | None = None) -> Tensor:
+    """Solve the MBAR equations.
+
+    The solution minimises the convex function sum_n ln D_n - sum_k N_k f_k. Newton steps that lower it are taken,
+    else self-consistent iterations, which always do.
+
+    Parameters
+    ----------
+    u
+        (n, K) reduced energy of every frame in every state, float64.
+    counts
+        (K,) frames from each state, all positive.
+    first
+        (K,) where to start, or None.
+
+    Returns
+    -------
+    (K,) reduced free energies relative to the first state.
+
+    Raises
+    ------
+    GibbsianError
+        If the equations do not converge (states without any overlap).
+    """
+    n = counts.double()
+    log_n = n.log()
+    f = torch.zeros_like(n) if first is None else first.double() - first[0]
+    logs = log_n + f - u
+    log_d = torch.logsumexp(logs, 1)
     for iteration in range(_ITERATIONS):
-        log_d = torch.logsumexp(log_n + f - b * u[:, None], 1)
-        consistent = -torch.logsumexp(-b[:, None] * u - log_d, 1)
+        log_share = logs - log_d[:, None]
+        consistent = f + log_n - torch.logsumexp(log_share, 0)
         consistent = consistent - consistent[0]
-        residual = (consistent - f).abs().max()
-        if residual < _TOLERANCE:
+        if (consistent - f).abs().max() < _TOLERANCE:
             return consistent
-        f_new = consistent
-        if iteration >= 5 and residual < 1.0:
-            share = torch.exp(log_n + f - b * u[:, None] - log_d[:, None])
-            total = share.sum(0)
-            hessian = torch.diag(total) - share.T @ share
-            f_new = f.clone()
-            f_new[1:] += torch.linalg.solve(hessian[1:, 1:], (n - total)[1:])
-            if (f_new - f).abs().max() > 2.0:
-                f_new = consistent
+        proposals = [consistent]
+        if iteration >= 5 or first is not None:
+            step = _newton_step(log_share.exp_(), n)
+            proposals = [f + step * min(1.0, _LONGEST / float(step.abs().max().clamp_min(1e-300))), consistent]
+        height = log_d.sum() - n @ f
+        for f_new in proposals:
+            logs = log_n + f_new - u
+            log_d = torch.logsumexp(logs, 1)
+            # Rounding hides how much a short step gains.
+            if (f_new - f).abs().max() < _SHORT or log_d.sum() - n @ f_new <= height:
+                break
         f = f_new
-    raise GibbsianError("MBAR did not converge: the temperatures do not overlap; use more of them")
+    raise GibbsianError("MBAR did not converge: the states do not overlap; use more of them")
+
+
+def _newton_step(share: Tensor, n: Tensor) -> Tensor:
+    """Return the Newton step of all free energies but the first; `share` (n, K) is each state's part of D_n."""
+    total = share.sum(0)
+    hessian = torch.diag(total) - share.T @ share
+    step, info = torch.linalg.solve_ex(hessian[1:, 1:], (n - total)[1:])
+    usable = int(info) == 0 and bool(torch.isfinite(step).all())
+    return torch.cat([n.new_zeros(1), step]) if usable else torch.zeros_like(n)

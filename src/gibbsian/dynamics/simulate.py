@@ -3,17 +3,16 @@
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from gibbsian.chem.system import System
 from gibbsian.dynamics.collect import acceptance, load_simulation
 from gibbsian.dynamics.crew import Member, crew
 from gibbsian.dynamics.exchange import ExchangeSettings
-from gibbsian.dynamics.manifest import claim
+from gibbsian.dynamics.manifest import claim, describe
+from gibbsian.dynamics.shards import existing
 from gibbsian.ensemble.ensemble import Ensemble
-from gibbsian.errors import InputError
 from gibbsian.potentials.base import Potential
 from gibbsian.progress import Report, silent
 
@@ -61,9 +60,9 @@ def simulate(
         If the folder holds a different simulation or a damaged file.
     """
     settings = (settings or ExchangeSettings()).resolved(system)
-    with tempfile.TemporaryDirectory() if folder is None else _existing(folder) as place:
+    with tempfile.TemporaryDirectory() if folder is None else existing(folder) as place:
         path = Path(place)
-        claim(path, system, settings)
+        claim(path, describe(system, settings))
         with crew(path, system, settings, potential, device) as members:
             _run(members, settings, report)
         return load_simulation(path, system)
@@ -88,12 +87,3 @@ def _run(members: Sequence[Member], settings: ExchangeSettings, report: Report) 
             seconds_left=round((goal - done) / rate, 1) if rate else 0.0,
             resets=sum(p.resets for p in progress),
         )
-
-
-@contextmanager
-def _existing(folder: str | Path) -> Iterator[str]:
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot make the folder ({error.strerror}); choose another") from error
-    yield str(folder)

@@ -2,6 +2,7 @@
 
 import math
 import os
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -34,11 +35,11 @@ def is_built() -> bool:
 
 def instruction_sets() -> list[str]:
     """Instruction sets of the engine that this processor has, the widest first; empty if the engine was not built."""
-    if not is_built():
-        return []
-    from gibbsian import _kernels
+    return _kernels().instruction_sets() if is_built() else []
 
-    return _kernels.instruction_sets()
+
+def _kernels() -> Any:
+    return import_module("gibbsian._kernels")
 
 
 def usable_cores() -> int:
@@ -161,9 +162,8 @@ def _special(integrator: Integrator, n: int) -> tuple[NDArray[Any], ...]:
 
 def _engine(parameters: Parameters, dtype: torch.dtype, instruction_set: str) -> Any:
     """Compiled engine of a molecule."""
-    from gibbsian import _kernels
-
-    make, real = (_kernels.Engine32, np.float32) if dtype == torch.float32 else (_kernels.Engine64, np.float64)
+    kernels = _kernels()
+    make, real = (kernels.Engine32, np.float32) if dtype == torch.float32 else (kernels.Engine64, np.float64)
     reals, indices, numbers = _bonded(parameters)
     numbers["shortest2"] = (1e-3 if dtype == torch.float32 else 1e-6) ** 2
     if parameters.n_atoms > 1 and (parameters.nonbonded is not None or parameters.born is not None):
