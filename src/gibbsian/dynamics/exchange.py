@@ -5,7 +5,6 @@ other, so results do not depend on how many of them run at the same time. Everyt
 `simulate` runs them all.
 """
 
-import dataclasses
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,14 +13,12 @@ from torch import Tensor
 
 from gibbsian.chem.system import System
 from gibbsian.dynamics.ladder import Swaps, first_swaps, swap_neighbours, temperature_ladder
-from gibbsian.dynamics.langevin import repartition, rigid_hydrogens, run_langevin, start
+from gibbsian.dynamics.langevin import ABSURD, put_back, repartition, rigid_hydrogens, run_langevin, start
 from gibbsian.dynamics.minimise import minimise
 from gibbsian.dynamics.starts import diverse_starts
 from gibbsian.errors import InputError
 from gibbsian.potentials.base import Integrator, LangevinState, Potential
 from gibbsian.units import kt
-
-_ABSURD = 20.0  # a walker this many mean thermal energies away from the median has blown up
 
 
 @dataclass(frozen=True)
@@ -236,19 +233,11 @@ def _kt_of_walkers(group: Group, state: GroupState) -> Tensor:
 
 def _heal(group: Group, state: GroupState, thermal: Tensor) -> GroupState:
     """Put walkers that blew up back to their last sound positions, with new velocities."""
-    motion = state.motion
-    energy = motion.energy.double()
-    bound = _ABSURD * 1.5 * motion.x.shape[1] * float(group.kt_levels[-1])
-    bad = ~((energy - energy.nanmedian()).abs() < bound)
-    good_x = torch.where(bad[:, None, None], state.good_x, motion.x)
-    if not bad.any():
-        return replace(state, good_x=good_x)
-    fresh = start(good_x[bad], group.potential, group.integrator.masses, thermal[bad], state.noise)
-    healed = {}
-    for field in dataclasses.fields(motion):
-        healed[field.name] = getattr(motion, field.name).clone()
-        healed[field.name][bad] = getattr(fresh, field.name)
-    return replace(state, motion=LangevinState(**healed), good_x=good_x, resets=state.resets + int(bad.sum()))
+    bound = ABSURD * 1.5 * state.motion.x.shape[1] * float(group.kt_levels[-1])
+    motion, good_x, n_bad = put_back(
+        state.motion, state.good_x, bound, group.potential, group.integrator.masses, thermal, state.noise
+    )
+    return replace(state, motion=motion, good_x=good_x, resets=state.resets + n_bad)
 
 
 def _exchange(group: Group, state: GroupState) -> GroupState:

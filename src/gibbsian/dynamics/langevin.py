@@ -25,6 +25,9 @@ from gibbsian.chem.parameters import Terms
 from gibbsian.errors import InputError
 from gibbsian.potentials.base import Integrator, LangevinState, Potential, RigidBonds, StepsEngine
 
+ABSURD = 20.0
+"""A walker this many mean thermal energies away from the median has blown up."""
+
 
 def start(x: Tensor, potential: Potential, masses: Tensor, kt: Tensor, generator: torch.Generator) -> LangevinState:
     """State at positions `x` (B, N, 3) with Maxwell-Boltzmann velocities at `kt` (B,) kJ/mol."""
@@ -93,6 +96,41 @@ def run_langevin(
         x.add_(v, alpha=0.5 * timestep)
         energy, force = potential.energy_and_force(x)
     return replace(state, x=x, v=v, energy=energy, force=force)
+
+
+def put_back(
+    motion: LangevinState,
+    good_x: Tensor,
+    bound: float,
+    potential: Potential,
+    masses: Tensor,
+    kt: Tensor,
+    generator: torch.Generator,
+) -> tuple[LangevinState, Tensor, int]:
+    """Put walkers that blew up back to their last sound positions, with new velocities.
+
+    Parameters
+    ----------
+    good_x
+        (B, N, 3) nm, the last positions at which each walker was sound.
+    bound
+        kJ/mol; a walker whose energy is farther from the median than this has blown up.
+
+    Returns
+    -------
+    The motion, new `good_x`, and how many walkers were put back.
+    """
+    energy = motion.energy.double()
+    bad = ~((energy - energy.nanmedian()).abs() < bound)
+    good_x = torch.where(bad[:, None, None], good_x, motion.x)
+    if not bad.any():
+        return motion, good_x, 0
+    fresh = start(good_x[bad], potential, masses, kt[bad], generator)
+    healed = {}
+    for name, value in vars(motion).items():
+        healed[name] = value.clone()
+        healed[name][bad] = getattr(fresh, name)
+    return LangevinState(**healed), good_x, int(bad.sum())
 
 
 def capped(vectors: Tensor, length: float) -> Tensor:

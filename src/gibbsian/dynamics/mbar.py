@@ -90,23 +90,23 @@ def free_energies(u: Tensor, counts: Tensor, first: Tensor | None = None) -> Ten
             return consistent
         proposals = [consistent]
         if iteration >= 5 or first is not None:
-            step = _newton_step(log_share.exp_(), n)
-            proposals = [f + step * min(1.0, _LONGEST / float(step.abs().max().clamp_min(1e-300))), consistent]
-        height = log_d.sum() - n @ f
-        for f_new in proposals:
-            logs = log_n + f_new - u
+            proposals = [*_newton(f, log_share.exp_(), n), consistent]
+        before, height = f, log_d.sum() - n @ f
+        for f in proposals:
+            logs = log_n + f - u
             log_d = torch.logsumexp(logs, 1)
             # Rounding hides how much a short step gains.
-            if (f_new - f).abs().max() < _SHORT or log_d.sum() - n @ f_new <= height:
+            if (f - before).abs().max() < _SHORT or log_d.sum() - n @ f <= height:
                 break
-        f = f_new
     raise GibbsianError("MBAR did not converge: the states do not overlap; use more of them")
 
 
-def _newton_step(share: Tensor, n: Tensor) -> Tensor:
-    """Return the Newton step of all free energies but the first; `share` (n, K) is each state's part of D_n."""
+def _newton(f: Tensor, share: Tensor, n: Tensor) -> list[Tensor]:
+    """Where a bounded Newton step leads, if anywhere; `share` (n, K) is each state's part of D_n."""
     total = share.sum(0)
     hessian = torch.diag(total) - share.T @ share
     step, info = torch.linalg.solve_ex(hessian[1:, 1:], (n - total)[1:])
-    usable = int(info) == 0 and bool(torch.isfinite(step).all())
-    return torch.cat([n.new_zeros(1), step]) if usable else torch.zeros_like(n)
+    if int(info) or not torch.isfinite(step).all():
+        return []
+    scale = _LONGEST / step.abs().max().clamp_min(_LONGEST)
+    return [torch.cat([f[:1], f[1:] + scale * step])]

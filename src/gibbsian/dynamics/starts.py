@@ -14,7 +14,8 @@ from gibbsian.errors import GibbsianError
 from gibbsian.potentials.base import Integrator, Potential
 from gibbsian.units import kt
 
-_FORCE_CAP = 2e4  # kJ/mol/nm, above what a bond feels at 1000 K
+FORCE_CAP = 2e4
+"""kJ/mol/nm, above what a bond feels at 1000 K."""
 _ATTEMPTS = 3
 
 
@@ -46,7 +47,7 @@ def diverse_starts(
     thermal = torch.full((n,), kt(temperature), dtype=torch.float64, device=x.device)
     for _ in range(_ATTEMPTS):
         state = start(x, potential, integrator.masses, thermal, generator)
-        state = run_langevin(state, potential, integrator, thermal, n_steps, generator, force_cap=_FORCE_CAP)
+        state = run_langevin(state, potential, integrator, thermal, n_steps, generator, force_cap=FORCE_CAP)
         x, energy = minimise(state.x, potential, n_steps=100)
         good = (structure_signs(x, topology) == wanted).all(1) & torch.isfinite(energy)
         if good.any():
