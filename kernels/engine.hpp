@@ -1,6 +1,7 @@
 // A molecule ready for evaluation: owns the tables, the scratch memory and the threads.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "sets/sets.hpp"
