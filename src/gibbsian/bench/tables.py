@@ -12,7 +12,9 @@ from gibbsian.progress import Report, silent
 
 TABLES = {
     "engine": "energies and forces per second, against OpenMM on the same cores",
+    "accuracy": "largest errors of energies and forces against OpenMM's Reference platform",
     "references": "basin free energies by replica exchange, and the certified references made of them",
+    "dynamics": "replica exchange per core and minute against OpenMM, and averages at several time steps",
 }
 """Names of the tables, each a module of `gibbsian.bench`, and what they hold."""
 
