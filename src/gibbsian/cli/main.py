@@ -183,6 +183,32 @@ def convert(
 
 
 @app.command()
+def umbrella(
+    system: Source,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for windows, ensemble and profile.png.")],
+    torsion: Annotated[list[str], typer.Option(help="Residue and kind, as 2:phi or ALA2:chi1; once or twice.")],
+    windows: Annotated[int | None, typer.Option(help="Along each torsion [default: 24, or 18 for two].")] = None,
+    k: Annotated[float | None, typer.Option("-k", help="Bias in kJ/mol/rad^2 [default: 4 kT / distance^2].")] = None,
+    copies: Annotated[int | None, typer.Option(help="Walkers in each window [default: 8, or 4 for two].")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of 2 fs of each walker [default: 200000].")] = None,
+    temperature: Temperature = None,
+    forcefield: ForceField = None,
+    solvent: Solvent = None,
+    cutoff: Cutoff = None,
+    termini: Termini = None,
+    seed: Seed = None,
+    threads: Annotated[int | None, typer.Option(help="Threads [default: all cores].")] = None,
+    max_time: MaxTime = None,
+) -> None:
+    """Free-energy profiles along one or two torsions from biased windows; the same command continues."""
+    from gibbsian.cli import umbrella as windowed
+
+    given = {"windows": windows, "k": k, "copies": copies, "steps": steps, "seed": seed}
+    choices = _system(temperature, forcefield, solvent, cutoff, termini)
+    windowed.umbrella(system, torsion, output, choices, given, threads, max_time)
+
+
+@app.command()
 def check(
     system: Source,
     recipe: Recipe = None,

@@ -15,12 +15,13 @@ from gibbsian.dynamics.shards import opened_checkpoint, read_array
 from gibbsian.dynamics.windows import Windows, wrapped
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.geometry import dihedral
-from gibbsian.errors import InputError
+from gibbsian.errors import GibbsianError, InputError
 from gibbsian.units import kt
 
 Floats = NDArray[np.float64]
 _LARGEST, _ROUGH = 20_000_000, 1_000_000
 """Elements of a matrix of bias energies from which all, and first guesses, of free energies are made."""
+_SMALLEST_GAP = 1e-6
 
 
 def load_umbrella(folder: Path, manifest: dict[str, Any], system: System, windows: Windows) -> Ensemble:
@@ -96,12 +97,13 @@ def umbrella_weights(angles: Floats, windows: Windows, thermal: float) -> tuple[
     """
     copies, n_windows, n_frames, _ = angles.shape
     flat = angles.reshape(copies, n_windows * n_frames, -1)
-    rough = None
     thin = _thinned(angles.swapaxes(0, 1).reshape(n_windows, copies * n_frames, -1), _ROUGH)
     rough = _solve(thin, windows, thermal, None)[0]
     log_w, f, overlap = np.empty(flat.shape[:2]), np.empty((copies, n_windows)), np.zeros((n_windows, n_windows))
     for copy in range(copies):
         solved, matrix = _solve(_thinned(angles[copy], _LARGEST), windows, thermal, rough)
+        if _gap(matrix.numpy()) < _SMALLEST_GAP:
+            raise GibbsianError("umbrella: windows do not overlap; use more of them, a smaller k or more steps")
         f[copy], overlap = solved.numpy(), overlap + matrix.numpy() / copies
         counts = torch.full((n_windows,), n_frames)
         size = max(1, _LARGEST // n_windows)
@@ -143,11 +145,15 @@ def _free_energy_statistics(f: Floats) -> dict[str, Any]:
 
 def _overlap_statistics(overlap: Floats, windows: Windows) -> dict[str, float]:
     i, j = windows.neighbours.T
-    eigenvalues = np.sort(np.linalg.eigvalsh((overlap + overlap.T) / 2))
     return {
         "smallest_neighbour_overlap": round(float(overlap[i, j].min()), 6),
-        "overlap_gap": round(float(1 - eigenvalues[-2]), 6),
+        "overlap_gap": round(_gap(overlap), 6),
     }
+
+
+def _gap(overlap: Floats) -> float:
+    """Return 1 minus the second eigenvalue: zero if the windows fall into parts without overlap."""
+    return float(1 - np.linalg.eigvalsh((overlap + overlap.T) / 2)[-2])
 
 
 def _inefficiency(angles: Floats, windows: Windows, frame: float) -> dict[str, float]:
