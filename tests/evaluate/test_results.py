@@ -98,6 +98,7 @@ def test_schema():
             "forward_ess",
             "k_hat",
             "log_z",
+            "reference",
             "basins",
             "observables",
         ),
@@ -115,6 +116,8 @@ def test_schema():
     assert set(results["distances"][0]) == {"name", "n", "value", "floor"}
     assert results["verdict"]["reliable"] is True
     assert results["performance"] == {"wall_s": 1.5}
+    assert results["reference"] == {"source": "ensemble", "file": None}
+    assert left["gated"] is None
 
 
 def test_data_stand_in_for_a_reference_and_show_a_lost_basin():
@@ -124,6 +127,7 @@ def test_data_stand_in_for_a_reference_and_show_a_lost_basin():
     assert results["basins"][0]["reference"]["value"] == pytest.approx(np.log(9), abs=0.5)
     assert not results["verdict"]["reliable"]
     assert "ALA2 left is lost" in results["verdict"]["reasons"][0]
+    assert results["reference"]["source"] == "data"
     # A reference that lost it too does not hide what the data show.
     poor = peptide(1500, left=0.0, seed=7)
     both = evaluate(ensemble, data=peptide(1500, left=0.1), reference=poor, n_compare=300, n_transport=100)
@@ -135,6 +139,7 @@ def test_alone_and_simulated():
     results = evaluate(peptide(500))
     assert results["log_z"] is results["forward_ess"] is results["basins"][0]["reference"] is None
     assert results["distances"] == []
+    assert results["reference"] is None
 
 
 def test_bad_input():

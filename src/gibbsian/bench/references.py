@@ -6,7 +6,6 @@ and continue where they were stopped.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from gibbsian.ensemble.basins import basin_masks
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
 from gibbsian.files import read_json, write_json
+from gibbsian.processor import core_seconds
 from gibbsian.progress import Report, silent
 
 SEEDS = (0, 1, 2)
@@ -212,12 +212,12 @@ def _multiple(value: float, of: int) -> int:
 @contextmanager
 def _metered(folder: Path) -> Iterator[None]:
     """Add the processor time of this process and its children to the account in the folder, also when stopped."""
-    before = sum(os.times()[:4])
+    before = core_seconds()
     try:
         yield
     finally:
         if folder.exists():
-            write_json(folder / "cost.json", {"core_seconds": _spent(folder) + sum(os.times()[:4]) - before})
+            write_json(folder / "cost.json", {"core_seconds": _spent(folder) + core_seconds() - before})
 
 
 def _spent(folder: Path) -> float:

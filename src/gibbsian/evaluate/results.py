@@ -7,7 +7,9 @@ from typing import Any
 
 from gibbsian.ensemble.basins import basin_masks
 from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.ensemble.reference import Reference
 from gibbsian.errors import UnreliableError
+from gibbsian.evaluate.certified import ramachandran_distance, source
 from gibbsian.evaluate.metrics import compare
 from gibbsian.evaluate.observables import averages, observables
 from gibbsian.evaluate.slow_modes import Tica
@@ -23,6 +25,7 @@ def evaluate(
     *,
     reference: Ensemble | None = None,
     data: Ensemble | None = None,
+    certified: Reference | None = None,
     forward: ForwardEss | None = None,
     system: str = "",
     recipe: str = "",
@@ -43,6 +46,9 @@ def evaluate(
         Trusted ensemble of the same molecule at the same temperature.
     data
         Simulation data that the model was trained on; takes the place of a reference where there is none.
+    certified
+        What is known of the system. The reference column is then from it, its basins must not be lost unless they
+        are rare, and the Ramachandran plots are compared with its own; other distances stay with `reference` or `data`.
     forward
         From `gibbsian.sampling.forward.forward_ess` on held-out frames.
     system, recipe, seed
@@ -55,8 +61,9 @@ def evaluate(
     Returns
     -------
     dict
-        ``system, recipe, seed, samples, ess, forward_ess, k_hat, log_z, basins, observables, distances,
-        verdict, performance``. ``log_z`` and ``forward_ess`` are None where unknown, as is a reference column.
+        ``system, recipe, seed, samples, ess, forward_ess, k_hat, log_z, reference, basins, observables, distances,
+        verdict, performance``. ``log_z`` and ``forward_ess`` are None where unknown, as is a reference column;
+        ``reference`` says where that is from.
 
     Raises
     ------
@@ -71,8 +78,10 @@ def evaluate(
         )
     compared = reference if reference is not None else data
     distances = [] if compared is None else compare(ensemble, compared, n=n_compare, n_transport=n_transport, tica=tica)
+    if certified is not None and (found_plane := ramachandran_distance(ensemble, certified)) is not None:
+        distances.append(found_plane)
     trusted = [other for other in (reference, data) if other is not None]
-    verdict = judge(ensemble, basins=_shares(ensemble, trusted), forward=forward)
+    verdict = judge(ensemble, basins=_shares(ensemble, trusted, certified), forward=forward)
     found = observables(ensemble.topology, ensemble.positions, pairs=pairs)
     weighted = ensemble.log_w > -math.inf
     results = {
@@ -84,47 +93,64 @@ def evaluate(
         "forward_ess": None if forward is None else {"fraction": forward.fraction, "n": forward.n},
         "k_hat": ensemble.k_hat,
         "log_z": None if ensemble.log_q is None else dict(ensemble.log_z._asdict()),
-        "basins": _basins(ensemble, compared),
+        "reference": _source(reference, data, certified),
+        "basins": _basins(ensemble, compared, certified),
         "observables": averages(ensemble, found),
         "distances": [asdict(distance) for distance in distances],
         "verdict": {"reliable": verdict.reliable, "reasons": list(verdict.reasons)},
         "performance": dict(performance or {}),
     }
-    return _plain(results)
+    return plain(results)
 
 
-def _basins(ensemble: Ensemble, compared: Ensemble | None) -> list[dict[str, Any]]:
-    """Rows of the basin table."""
+def _source(reference: Ensemble | None, data: Ensemble | None, certified: Reference | None) -> dict[str, Any] | None:
+    """Where the reference column is from."""
+    if certified is not None:
+        return source(certified)
+    if reference is None and data is None:
+        return None
+    return {"source": "data" if reference is None else "ensemble", "file": None}
+
+
+def _basins(ensemble: Ensemble, compared: Ensemble | None, certified: Reference | None) -> list[dict[str, Any]]:
+    """Rows of the basin table; `gated` is whether a certified reference may judge by the basin."""
     theirs = {} if compared is None else basin_masks(compared.topology, compared.positions)
     rows = []
     for name, mask in basin_masks(ensemble.topology, ensemble.positions).items():
         value, error = ensemble.free_energy(mask)
+        known = None if certified is None else certified.basin(name)
         column = None
-        if compared is not None and name in theirs:
+        if known is not None:
+            column = dict(known.free_energy._asdict())
+        elif certified is None and compared is not None and name in theirs:
             column = dict(compared.free_energy(theirs[name])._asdict())
         own = {"value": value, "error": error, "unit": "kT"}
-        rows.append({"name": name, "free_energy": own, "reference": column})
+        gated = None if known is None else known.gated
+        rows.append({"name": name, "free_energy": own, "reference": column, "gated": gated})
     return rows
 
 
-def _shares(ensemble: Ensemble, trusted: Sequence[Ensemble]) -> tuple[BasinShare, ...]:
-    """Share of each basin, and the largest that a reference or the data give it: neither may lose it."""
+def _shares(ensemble: Ensemble, trusted: Sequence[Ensemble], certified: Reference | None) -> tuple[BasinShare, ...]:
+    """Share of each basin, and the largest that a reference or the data give it: none of them may be lost."""
     theirs: dict[str, float] = {}
     for other in trusted:
         for name, mask in basin_masks(other.topology, other.positions).items():
             theirs[name] = max(theirs.get(name, 0.0), float(other.weights @ mask))
+    for basin in () if certified is None else certified.basins:
+        if basin.gated:
+            theirs[basin.name] = max(theirs.get(basin.name, 0.0), basin.probability.value)
     mine = basin_masks(ensemble.topology, ensemble.positions)
     return tuple(
         BasinShare(name, float(ensemble.weights @ mask), theirs[name]) for name, mask in mine.items() if name in theirs
     )
 
 
-def _plain(value: Any) -> Any:
-    """Copy with plain numbers only; None for what is not finite."""
+def plain(value: Any) -> Any:
+    """Return a copy with plain numbers only, None for what is not finite, as JSON wants it."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, bool | int | str) or value is None:
         return value
     number = float(value)

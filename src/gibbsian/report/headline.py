@@ -114,7 +114,7 @@ def _advice(results: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _disagrees(row: Mapping[str, Any], sigmas: float = 3.0) -> bool:
     ours, theirs = row.get("free_energy") or {}, row.get("reference") or {}
-    if ours.get("value") is None or theirs.get("value") is None:
+    if ours.get("value") is None or theirs.get("value") is None or row.get("gated") is False:
         return False
     error = ((ours.get("error") or 0.0) ** 2 + (theirs.get("error") or 0.0) ** 2) ** 0.5
     return error > 0 and abs(ours["value"] - theirs["value"]) > sigmas * error

@@ -13,6 +13,7 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.files import write_text
 from gibbsian.report import drawings, figures
 from gibbsian.report.citations import citations, readable
+from gibbsian.report.comparison import comparison
 from gibbsian.report.drawings import Samples
 from gibbsian.report.headline import headline, key_numbers
 from gibbsian.report.methods import methods
@@ -22,6 +23,7 @@ from gibbsian.report.tables import (
     distance_rows,
     observable_rows,
     performance_rows,
+    reference_note,
     simulation_rows,
 )
 from gibbsian.report.viewer import representatives
@@ -92,6 +94,9 @@ def render(
         "energy": energy[0] if energy else None,
         "energy_beyond": percent(energy[1]) if energy else None,
         "basins": basin_rows(results),
+        "reference_note": reference_note(results),
+        "certified": (results.get("reference") or {}).get("source") == "certified",
+        "comparison": comparison(results),
         "basin_plot": drawings.basin_plot(results),
         "observables": observable_rows(results),
         "distances": distance_rows(results),

@@ -33,6 +33,22 @@ def _basin_row(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def reference_note(results: Mapping[str, Any]) -> str:
+    """Say where the reference column is from; empty where there is none."""
+    source = results.get("reference") or {}
+    if source.get("source") == "certified":
+        length = f", {grouped(round(source['aggregate_ns']))} ns in all" if source.get("aggregate_ns") else ""
+        rare = [str(row["name"]) for row in results.get("basins") or () if row.get("gated") is False]
+        text = (
+            f"The reference is certified: replica exchange with {len(source.get('seeds') or ())} independent seeds"
+            f"{length}; its errors cover the spread between the seeds ({source.get('file')})."
+        )
+        return f"{text} Nothing is judged by {', '.join(rare)}, rare or unknown there." if rare else text
+    if source.get("source") == "data":
+        return "The reference are the training data: the ensemble is expected to be better than they are."
+    return "The reference is the ensemble that was given." if source else ""
+
+
 def observable_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return name, average and unit of each observable; angles in degrees, as they are read."""
     rows = []
@@ -52,6 +68,7 @@ DISTANCES = {
     "ram_jsd_36x36_bits": "Ramachandran, JSD / bit",
     "ram_tv_100x100": "Ramachandran, TV",
     "tica_w2": "Slow modes, W2",
+    "certified_ram_tv_36x36": "Ramachandran against the certified reference, TV",
 }
 """Names that people read, by the names of results.json."""
 
@@ -114,6 +131,8 @@ def performance_rows(performance: Mapping[str, Any], prefix: str = "") -> list[t
     """Return (what, value) of the costs, nested groups with their names in front."""
     rows = []
     for key, value in performance.items():
+        if key == "tt01":  # has a section of its own
+            continue
         words = "time" if key == "seconds" else _words(key)
         name = f"{prefix}{words}" if prefix else words.capitalize()
         if isinstance(value, Mapping):

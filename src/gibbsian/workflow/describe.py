@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from typing import Any
 
+from gibbsian.evaluate.comparison import StageCosts
 from gibbsian.workflow.run import Run
 
 LIBRARIES = ("gibbsian", "torch", "openmm", "pdbfixer", "mdtraj", "pymbar", "numpy", "scipy")
@@ -49,8 +50,20 @@ def _simulation(run: Run, simulated: dict[str, Any]) -> dict[str, Any]:
 
 
 def performance(run: Run) -> dict[str, Any]:
-    """Seconds of each stage over all attempts, and energy calls."""
+    """Wall time and processor time of each stage over all attempts, and energy calls."""
     record = run.folder.record()
     stages = record["stages"]
     calls = {name: stages[name]["energy_calls"] for name in ("train", "sample") if name in stages}
-    return {"seconds": record.get("seconds", {}), "energy_calls": calls}
+    spent = {account: record.get(account, {}) for account in ("seconds", "core_seconds")}
+    return {**spent, "energy_calls": calls}
+
+
+def stage_costs(run: Run) -> StageCosts | None:
+    """Return what the weighted samples cost; None where data were given, or a stage is older than these records."""
+    record = run.folder.record()
+    spent = record.get("core_seconds", {})
+    if record["stages"]["simulate"].get("imported") or not {"simulate", "train", "sample"} <= spent.keys():
+        return None
+    data = run.settings.data.resolved(run.system)
+    before = data.start_steps + data.equilibration
+    return StageCosts(spent["simulate"], spent["train"], spent["sample"], before / (before + data.steps))

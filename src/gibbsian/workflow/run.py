@@ -10,6 +10,7 @@ from typing import Any
 from gibbsian.chem.system import System
 from gibbsian.errors import InputError
 from gibbsian.files import sha256
+from gibbsian.processor import core_seconds
 from gibbsian.progress import Report, silent
 from gibbsian.threads import one_thread
 from gibbsian.workflow.runfolder import RunFolder, digest, hold, open_folder
@@ -99,12 +100,12 @@ def perform(run: Run, stages: Sequence[Stage], reporter: Reporter = lambda _: si
         made_from = run.digest(*stage.depends)
         if run.folder.finished(stage.name, made_from) and (run.folder.path / stage.makes).exists():
             continue
-        begin = time.monotonic()
+        begin, before = time.monotonic(), core_seconds()
         try:
             with one_thread():
                 figures = stage.do(run, reporter(stage.name))
         finally:
-            run.folder.spend(stage.name, time.monotonic() - begin)
+            run.folder.spend(stage.name, time.monotonic() - begin, core_seconds() - before)
         made = {stage.makes: sha256(run.folder.path / stage.makes)}
         run.folder.note(stage.name, made_from, made=made, **figures)
 

@@ -74,13 +74,13 @@ class RunFolder:
         record["stages"][stage] = {"made_from": made_from, **figures}
         write_json(self.manifest, record)
 
-    def spend(self, stage: str, seconds: float) -> float:
-        """Add wall time to a stage over all its attempts; returns the sum."""
+    def spend(self, stage: str, seconds: float, core_seconds: float) -> None:
+        """Add wall time and processor time to a stage; both are sums over all its attempts."""
         record = self.record()
-        seconds += record.setdefault("seconds", {}).get(stage, 0.0)
-        record["seconds"][stage] = round(seconds, 3)
+        for account, spent in (("seconds", seconds), ("core_seconds", core_seconds)):
+            sums = record.setdefault(account, {})
+            sums[stage] = round(sums.get(stage, 0.0) + spent, 3)
         write_json(self.manifest, record)
-        return seconds
 
 
 def digest(content: Any) -> str:

@@ -11,8 +11,11 @@ from gibbsian.dynamics.collect import load_simulation
 from gibbsian.dynamics.simulate import simulate
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.export import export
+from gibbsian.ensemble.reference import load_reference
 from gibbsian.ensemble.weights import resample
-from gibbsian.evaluate.results import evaluate
+from gibbsian.evaluate.certified import for_molecule
+from gibbsian.evaluate.comparison import against_exchange
+from gibbsian.evaluate.results import evaluate, plain
 from gibbsian.files import read_json, write_json, write_text
 from gibbsian.models.spline import SplineFlow
 from gibbsian.progress import Report
@@ -21,7 +24,7 @@ from gibbsian.report.page import write_report
 from gibbsian.sampling.forward import forward_ess
 from gibbsian.sampling.importance import sample_snis
 from gibbsian.training.data import split
-from gibbsian.workflow.describe import describe, performance, versions
+from gibbsian.workflow.describe import describe, performance, stage_costs, versions
 from gibbsian.workflow.fitting import fit_flow
 from gibbsian.workflow.run import Run, Stage
 from gibbsian.workflow.system import target_of
@@ -78,15 +81,21 @@ def _sample(run: Run, report: Report) -> dict[str, Any]:
 def _evaluate(run: Run, report: Report) -> dict[str, Any]:
     ensemble, data = Ensemble.load(run.folder.samples), load_data(run)
     flow = SplineFlow.load(run.folder.model / FLOW)
+    certified = for_molecule(load_reference(run.system.key), run.system.topology)
     results = evaluate(
         ensemble,
         data=data,
+        certified=certified,
         forward=forward_ess(flow, target_of(run.system), _held_out(run, data)),
         system=run.system.sequence,
         recipe=run.settings.recipe,
         seed=run.settings.seed,
         performance=performance(run),
     )
+    costs, reliable = stage_costs(run), results["verdict"]["reliable"]
+    if costs is not None:
+        found = against_exchange(ensemble, data, certified, costs, reliable=reliable)
+        results["performance"]["tt01"] = plain(found)
     write_json(run.folder.results, results)
     return {}
 
