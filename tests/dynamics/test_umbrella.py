@@ -169,7 +169,7 @@ def test_agrees_with_a_plain_long_run() -> None:
         part = data.take(inside)
         found.append([part.free_energy(np.digitize(phi[inside], edges) == k) for k in range(1, 5)])
     for one, other in zip(*found, strict=True):
-        assert np.hypot(one.error, other.error) < 0.25
+        assert np.hypot(one.error, other.error) < 0.4
         assert abs(one.value - other.value) < 4 * np.hypot(one.error, other.error)
 
 
@@ -252,9 +252,9 @@ def test_bad_settings_are_refused(bad: dict[str, object]) -> None:
 
 
 def test_default_windows_overlap() -> None:
-    for torsions, windows, copies in ((("2:phi",), 24, 8), (("2:phi", "2:psi"), 18, 4)):
+    for torsions, windows in ((("2:phi",), 24), (("2:phi", "2:psi"), 18)):
         settings = UmbrellaSettings(torsions).resolved(300.0)
-        assert (settings.windows, settings.copies) == (windows, copies)
+        assert settings.windows == windows
         assert settings.k is not None
         assert np.sqrt(kt(300.0) / settings.k) == pytest.approx(np.pi / windows)
     with pytest.raises(InputError, match="the same"):

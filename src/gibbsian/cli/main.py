@@ -189,7 +189,7 @@ def umbrella(
     torsion: Annotated[list[str], typer.Option(help="Residue and kind, as 2:phi or ALA2:chi1; once or twice.")],
     windows: Annotated[int | None, typer.Option(help="Along each torsion [default: 24, or 18 for two].")] = None,
     k: Annotated[float | None, typer.Option("-k", help="Bias in kJ/mol/rad^2 [default: 4 kT / distance^2].")] = None,
-    copies: Annotated[int | None, typer.Option(help="Walkers in each window [default: 8, or 4 for two].")] = None,
+    copies: Annotated[int | None, typer.Option(help="Walkers in each window [default: 8].")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of 2 fs of each walker [default: 200000].")] = None,
     temperature: Temperature = None,
     forcefield: ForceField = None,

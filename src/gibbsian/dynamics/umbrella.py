@@ -32,7 +32,6 @@ from gibbsian.threads import one_thread
 from gibbsian.units import kt
 
 _WINDOWS = {1: 24, 2: 18}
-_COPIES = {1: 8, 2: 4}
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,7 @@ class UmbrellaSettings:
         Bias k/2 (phi - centre)^2, kJ/mol/rad^2; None takes 4 kT / d^2 with the distance d between centres in rad.
         On a flat surface a window is then d/2 wide, and neighbours share 2 Phi(-1) = 32 % of their probability.
     copies
-        Walkers in each window, at least 2: error bars come from the differences between them. None takes 8 for one
-        torsion and 4 for two.
+        Walkers in each window, at least 2: error bars come from the differences between them.
     steps, equilibration
         Steps of each walker that are kept and, before them, that are not.
     pull_steps
@@ -69,7 +67,7 @@ class UmbrellaSettings:
     torsions: tuple[str, ...]
     windows: int | None = None
     k: float | None = None
-    copies: int | None = None
+    copies: int = 8
     steps: int = 200_000
     equilibration: int = 25_000
     pull_steps: int = 10_000
@@ -95,11 +93,10 @@ class UmbrellaSettings:
                 raise InputError(f"{name}: got {value}; give at least {least}")
 
     def resolved(self, temperature: float) -> "UmbrellaSettings":
-        """Return the same settings with windows, force constant and copies written out."""
-        n = len(self.torsions)
-        windows = self.windows or _WINDOWS[n]
+        """Return the same settings with windows and force constant written out."""
+        windows = self.windows or _WINDOWS[len(self.torsions)]
         k = self.k or 4 * kt(temperature) / (2 * math.pi / windows) ** 2
-        return replace(self, windows=windows, k=k, copies=self.copies or _COPIES[n])
+        return replace(self, windows=windows, k=k)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +196,7 @@ class _Run:
         masses = repartition(system.parameters.masses, topology.elements, topology.bonds, settings.hydrogen_mass)
         self._folder, self._settings, self._potential = folder, settings, potential
         self._system, self._windows = system, windows
-        self._centres = torch.from_numpy(windows.centres).repeat(settings.copies or 1, 1)
+        self._centres = torch.from_numpy(windows.centres).repeat(settings.copies, 1)
         self._kt = torch.full((len(self._centres),), kt(system.temperature), dtype=torch.float64)
         self._plain = Integrator(torch.from_numpy(masses), settings.timestep, settings.friction)
         self._biased = replace(self._plain, bias=windows.bias(self._centres))

@@ -1,5 +1,6 @@
 """Umbrella windows in a folder: the simulation, its ensemble, a picture, and what a person should know."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,11 +77,13 @@ def run_umbrella(
 
 def _warnings(ensemble: Ensemble) -> Iterator[str]:
     statistics = ensemble.provenance["statistics"]
-    if (overlap := statistics["smallest_neighbour_overlap"]) < POOR_OVERLAP:
-        yield f"neighbouring windows overlap by {overlap:.3f}, below {POOR_OVERLAP}; use more windows or a smaller k"
+    settings = ensemble.provenance["settings"]
+    # A ring of m windows whose neighbours share a part p has a gap of 2 p (1 - cos(2 pi / m)).
+    overlap = statistics["overlap_gap"] / (2 - 2 * math.cos(2 * math.pi / settings["windows"]))
+    if overlap < POOR_OVERLAP:
+        yield f"windows overlap as if neighbours shared {overlap:.3f}, below {POOR_OVERLAP}; use more or a smaller k"
     if statistics["resets"]:
         yield f"walkers blew up and were put back {statistics['resets']} times; use a smaller timestep"
-    settings = ensemble.provenance["settings"]
     simulated = statistics["frames_per_walker"] * settings["save_every"] * settings["timestep"]
     if (slowest := statistics["statistical_inefficiency_ps"]["largest"]) > simulated / 20:
         yield f"one window needs {slowest:.0f} ps for an independent frame and had {simulated:.0f} ps; use more steps"
