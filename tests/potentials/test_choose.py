@@ -52,7 +52,7 @@ def test_fallback_is_announced_once(strange: System, caplog: pytest.LogCaptureFi
 
 
 def test_engines_that_cannot(system: System, strange: System) -> None:
-    with pytest.raises(InputError, match="available are auto, compiled, torch, openmm"):
+    with pytest.raises(InputError, match="available are auto, compiled, triton, torch, openmm"):
         potential(system, engine="fast")
     for engine in ("compiled", "torch"):
         with pytest.raises(InputError, match="CustomExternalForce"):

@@ -1,11 +1,13 @@
-"""What only the torch engine has: chunks and second derivatives."""
+"""What only the torch engine has: chunks, and second derivatives."""
 
 import pytest
 import torch
 from molecules import molecule, noisy
 
 from gibbsian.chem.parameters import extract
+from gibbsian.errors import OutOfMemoryError
 from gibbsian.potentials import TorchPotential
+from gibbsian.potentials.torch.workspace import Workspace
 
 
 def test_chunks_do_not_matter() -> None:
@@ -29,3 +31,27 @@ def test_second_derivative(field: str) -> None:
     ahead = potential.energy_and_force(frames.detach() + step * direction)[1]
     behind = potential.energy_and_force(frames.detach() - step * direction)[1]
     torch.testing.assert_close(product, (behind - ahead) / (2 * step), rtol=1e-4, atol=1.0)
+
+
+def test_out_of_memory_halves_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for three conformations at a time, of which the second attempt of five leaves two and two and one."""
+    system, x = molecule("ACE-ALA-NME")
+    frames = torch.from_numpy(noisy(x, 5, 0.01))
+    expected = TorchPotential(extract(system)).energy_and_force(frames)
+    potential = TorchPotential(extract(system))
+    space, tried, room = potential._space, [], 3
+
+    def limited(batch: int) -> Workspace:
+        tried.append(batch)
+        if batch > room:
+            raise torch.OutOfMemoryError
+        return space(batch)
+
+    monkeypatch.setattr(potential, "_space", limited)
+    result = potential.energy_and_force(frames)
+    torch.testing.assert_close(result, expected, rtol=1e-10, atol=1e-7)
+    assert tried == [5, 2, 2, 1]
+    assert potential.chunk == 2
+    room = 0
+    with pytest.raises(OutOfMemoryError, match="single conformation"):
+        potential.energy_and_force(frames)

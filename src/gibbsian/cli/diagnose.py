@@ -9,7 +9,7 @@ from rich.table import Table
 
 from gibbsian.errors import GibbsianError
 
-OPTIONAL = ("tables",)
+OPTIONAL = ("tables", "triton")
 FRAMES = 4
 
 
@@ -52,6 +52,7 @@ def _devices() -> list[tuple[str, str]]:
         ("torch device", f"{cuda}; {torch.get_num_threads()} threads"),
         ("openmm platforms", ", ".join(platform_names())),
         ("compiled engine", _compiled()),
+        ("triton engine", _triton(torch.cuda.is_available())),
     ]
 
 
@@ -62,6 +63,14 @@ def _compiled() -> str:
     if not sets:
         return "not built (no C++ compiler at installation); the torch engine does all the work, about ten times slower"
     return f"{sets[0]} (this processor has {', '.join(sets)})"
+
+
+def _triton(gpu: bool) -> str:
+    from gibbsian.potentials.triton import has_triton
+
+    if not has_triton():
+        return "not installed (optional, for GPUs): pip install 'gibbsian[cuda]'"
+    return "ready" if gpu else "installed, but PyTorch finds no GPU"
 
 
 def _compare(out: Console) -> None:

@@ -9,8 +9,9 @@ from gibbsian.errors import InputError
 from gibbsian.potentials.base import Potential
 from gibbsian.potentials.compiled import CompiledPotential, is_built
 from gibbsian.potentials.torch import TorchPotential
+from gibbsian.potentials.triton import TritonPotential, has_triton
 
-ENGINES = ("auto", "compiled", "torch", "openmm")
+ENGINES = ("auto", "compiled", "triton", "torch", "openmm")
 """Engines that `potential` accepts."""
 
 log = logging.getLogger(__name__)
@@ -30,11 +31,12 @@ def potential(
     system
         Molecule and force field.
     engine
-        ``compiled``, ``torch``, ``openmm`` or ``auto``. The last is compiled on the CPU where it was built, else torch,
-        and openmm where a force is unknown to both, which a log line announces.
+        ``compiled``, ``triton``, ``torch``, ``openmm`` or ``auto``. The last is compiled on the CPU where it was built,
+        triton on a CUDA device where that library is installed, else torch, and openmm where a force is unknown to all
+        of these, which a log line announces.
     dtype, device
-        Precision and place of the arithmetic. The compiled engine is for the CPU; the openmm engine is always double
-        precision on the CPU.
+        Precision and place of the arithmetic. The compiled engine is for the CPU, the triton engine for CUDA devices;
+        the openmm engine is always double precision on the CPU.
     threads
         Of the compiled engine and processes of the openmm one; None takes all cores.
 
@@ -46,8 +48,7 @@ def potential(
     if engine not in ENGINES:
         raise InputError(f"engine: got {engine!r}, available are {', '.join(ENGINES)}")
     if engine == "auto":
-        on_cpu = torch.device(device).type == "cpu"
-        engine = "compiled" if on_cpu and is_built() else "torch"
+        engine = _fastest(torch.device(device).type)
         if system.parameters.unknown:
             engine = "openmm"
             log.warning(
@@ -58,11 +59,20 @@ def potential(
             )
     if engine == "compiled":
         return CompiledPotential(system.parameters, dtype=dtype, threads=threads)
+    if engine == "triton":
+        return TritonPotential(system.parameters, dtype=dtype, device=device)
     if engine == "torch":
         return TorchPotential(system.parameters, dtype=dtype, device=device)
     from gibbsian.potentials.openmm import OpenMMPotential
 
     return OpenMMPotential(system.openmm_system, workers=threads)
+
+
+def _fastest(kind: str) -> str:
+    """Engine for a kind of device."""
+    if kind == "cpu" and is_built():
+        return "compiled"
+    return "triton" if kind == "cuda" and has_triton() else "torch"
 
 
 _SLOWER = 100

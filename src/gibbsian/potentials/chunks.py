@@ -7,10 +7,11 @@ import torch
 from gibbsian.errors import OutOfMemoryError
 
 
-def in_chunks(n: int, chunk: int, evaluate: Callable[[slice], None]) -> int:
+def in_chunks(n: int, chunk: int, evaluate: Callable[[slice], None], release: Callable[[], None] = lambda: None) -> int:
     """Call `evaluate` on runs of at most `chunk` of `n` conformations; return the size that fitted.
 
-    A run that does not fit the memory of the device is halved and evaluated anew, as are those after it.
+    A run that does not fit the memory of the device is halved and evaluated anew, as are those after it, when `release`
+    has let go of what was kept for runs of another size.
 
     Raises
     ------
@@ -27,6 +28,7 @@ def in_chunks(n: int, chunk: int, evaluate: Callable[[slice], None]) -> int:
         if size == 1:
             raise OutOfMemoryError("device: out of memory for a single conformation; use a smaller system or the CPU")
         chunk = size // 2
+        release()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return chunk

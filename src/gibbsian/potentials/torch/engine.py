@@ -5,6 +5,7 @@ from torch import Tensor
 
 from gibbsian.chem.parameters import Parameters
 from gibbsian.errors import InputError
+from gibbsian.potentials.chunks import in_chunks
 from gibbsian.potentials.coefficients import spline_patches, torsion_table
 from gibbsian.potentials.saved_force import SavedForce
 from gibbsian.potentials.torch.bonded import Angles, Bonds, Impropers, Maps, Term, Torsions
@@ -39,7 +40,7 @@ class TorchPotential:
     device
         Where to compute; results return to the device of `x`.
     chunk
-        Conformations at a time; by default what keeps arrays in the cache.
+        Conformations at a time; by default what keeps arrays in the cache. Halved for good when memory runs out.
     differentiable
         Build `energy` from plain operations, so that it can be differentiated twice; slower.
 
@@ -47,6 +48,8 @@ class TorchPotential:
     ------
     InputError
         If the system has forces that this engine does not know, or `x` has another number of atoms.
+    OutOfMemoryError
+        If a single conformation does not fit the memory of the device.
 
     Notes
     -----
@@ -90,16 +93,18 @@ class TorchPotential:
         """Energy (B,) in kJ/mol, float64, and force (B, n_atoms, 3) in kJ/mol/nm, without a graph."""
         self._check(x)
         self.calls += len(x)
-        energy = torch.zeros(len(x), dtype=torch.float64, device=self.device)
-        force = torch.empty(x.shape, dtype=x.dtype, device=self.device)
-        moved = x.detach().to(self.device)
-        for start in range(0, len(x), self.chunk):
-            rows = slice(start, start + self.chunk)
-            self._evaluate(moved[rows], energy[rows], force[rows])
-        return energy.to(x.device), force.to(x.device)
+        energy = torch.empty(len(x), dtype=torch.float64, device=x.device)
+        force = torch.empty_like(x)
 
-    def _evaluate(self, x: Tensor, energy: Tensor, force: Tensor) -> None:
+        def evaluate(rows: slice) -> None:
+            self._evaluate(x[rows], energy[rows], force[rows])
+
+        self.chunk = in_chunks(len(x), self.chunk, evaluate, self._spaces.clear)
+        return energy, force
+
+    def _evaluate(self, x: Tensor, onto_energy: Tensor, force: Tensor) -> None:
         """Write energies and forces of one chunk."""
+        energy = torch.zeros(len(x), dtype=torch.float64, device=self.device)
         work = self._space(len(x))
         work.x.all.copy_(x.permute(2, 1, 0))
         work.x_twice.all[:, self.n_atoms :].copy_(work.x.all)
@@ -111,6 +116,7 @@ class TorchPotential:
             energy.masked_fill_(energy.isnan(), torch.inf)
             total.masked_fill_(~finite, 0.0)
         force.copy_(total.permute(2, 1, 0))
+        onto_energy.copy_(energy)
 
     def _space(self, batch: int) -> Workspace:
         """Workspace for a batch size; that of the full chunk and those of the last two remainders are kept."""

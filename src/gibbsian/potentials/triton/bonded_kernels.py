@@ -172,6 +172,7 @@ def bonded(
     TINY: tl.constexpr,
     EVEN: tl.constexpr,
     ODD: tl.constexpr,
+    MAPS: tl.constexpr,
     DOUBLE: tl.constexpr,
     BLOCK_B: tl.constexpr,
 ):
@@ -208,9 +209,10 @@ def bonded(
         slope = 2.0 * slope
         fx, fy = fx + share(place, slope, x0, x3, mx), fy + share(place, slope, y0, y3, my)
         fz += share(place, slope, z0, z3, mz)
-    for n in range(tl.load(map_starts + atom), tl.load(map_starts + atom + 1)):
-        value, px, py, pz = correction(x_ptr, map_index + 12 * n, patches, N, width, b, TINY, DOUBLE)
-        energy, fx, fy, fz = energy + value.to(tl.float64), fx + px, fy + py, fz + pz
+    if MAPS:
+        for n in range(tl.load(map_starts + atom), tl.load(map_starts + atom + 1)):
+            value, px, py, pz = correction(x_ptr, map_index + 12 * n, patches, N, width, b, TINY, DOUBLE)
+            energy, fx, fy, fz = energy + value.to(tl.float64), fx + px, fy + py, fz + pz
     tl.store(energy_ptr + atom * width + b, energy)
     at = force_ptr + atom * width + b
     tl.store(at, fx)

@@ -2,7 +2,6 @@
 
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,11 +17,11 @@ from gibbsian.potentials.triton.tables import PairTables, TermLists, pair_tables
 CHUNK_ELEMENTS = 1 << 26
 """Limit of one array of three components of all atoms, so that memory and 32-bit addresses suffice."""
 
-LANES = 128
-"""Conformations in a tile of a large batch."""
+BLOCK = 256
+"""Conformations of a program in a large batch."""
 
 ELEMENTS_OF_A_THREAD = 2
-"""Sums that a thread keeps at a time: two hide latency, more take registers."""
+"""Conformations of a thread: two hide latency and are read at once, more take registers."""
 
 
 def has_triton() -> bool:
@@ -35,23 +34,9 @@ def is_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-@dataclass(frozen=True)
-class Tile:
-    """What one program of a pair kernel takes: powers of two."""
-
-    atoms: int
-    conformations: int
-
-    @property
-    def warps(self) -> int:
-        """Warps of a program."""
-        return max(self.atoms * self.conformations // (32 * ELEMENTS_OF_A_THREAD), 1)
-
-
-def tile_for(batch: int) -> Tile:
-    """As many conformations as there are, up to `LANES`; in small batches atoms fill the warp."""
-    conformations = min(1 << max(batch - 1, 0).bit_length(), LANES)
-    return Tile(max(32 * ELEMENTS_OF_A_THREAD // conformations, ELEMENTS_OF_A_THREAD), conformations)
+def block_for(batch: int) -> int:
+    """Conformations of a program, a power of two."""
+    return min(max(1 << max(batch - 1, 0).bit_length(), 32), BLOCK)
 
 
 class TritonPotential:
@@ -82,9 +67,7 @@ class TritonPotential:
     depend on the order in which programs run.
     """
 
-    def __init__(
-        self, parameters: Parameters, dtype: torch.dtype = torch.float32, device: torch.device | str = "cuda"
-    ):
+    def __init__(self, parameters: Parameters, dtype: torch.dtype = torch.float32, device: torch.device | str = "cuda"):
         if parameters.unknown:
             names = ", ".join(parameters.unknown)
             raise InputError(f"engine triton: does not know the force {names}; use engine openmm")
@@ -117,12 +100,12 @@ class TritonPotential:
     def _evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energies and forces (B, n_atoms, 3) of one chunk."""
         batch = len(x)
-        tile = tile_for(batch)
-        # Conformations innermost; the width is that of whole tiles, and what lies beyond the batch is of no interest.
-        width = -(-batch // tile.conformations) * tile.conformations
+        block = block_for(batch)
+        # Conformations innermost; the width is that of whole blocks, and what lies beyond the batch is of no interest.
+        width = -(-batch // block) * block
         seen = torch.zeros((3, self.n_atoms, width), dtype=self.dtype, device=self.device)
         seen[:, :, :batch] = x.permute(2, 1, 0)
-        energy, force = self._kernels.run(seen, tile)
+        energy, force = self._kernels.run(seen, block)
         # Comparisons on a GPU may drop what is not a number, so that coordinates are looked at themselves.
         energy += 0.0 * seen.sum((0, 1))
         finite = torch.isfinite(energy + force.sum((0, 1)))
@@ -147,46 +130,51 @@ class _Kernels:
             "DOUBLE": double,
             "EVEN": even,
             "ODD": torsions.shape[1] - even,
+            "MAPS": parameters.cmap is not None,
             # A length (nm) or sine below which a direction is not defined, and the shortest distance of a pair.
             "TINY": 1e-10 if double else 1e-6,
             "SHORTEST2": (1e-6 if double else 1e-3) ** 2,
             **(self.pairs.constants if self.pairs else {}),
         }
 
-    def run(self, x: Tensor, tile: Tile) -> tuple[Tensor, Tensor]:
-        """Energies (width,) and forces (3, n_atoms, width) at `x` of that shape."""
+    def run(self, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        """Energies (width,) and forces (3, n_atoms, width) at `x` of that shape, in blocks of conformations."""
         from gibbsian.potentials.triton.bonded_kernels import bonded
 
-        width = x.shape[2]
         force = torch.empty_like(x)
-        tiles = -(-self.n_atoms // tile.atoms)
-        energy = torch.zeros((self.n_atoms + tiles, width), dtype=torch.float64, device=self.device)
+        energy = torch.zeros((2, *x.shape[1:]), dtype=torch.float64, device=self.device)
         lists = [part for name in _KINDS for part in _parts(self.lists[name])]
         with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
-            self._launch(bonded, (self.n_atoms, width), Tile(1, tile.conformations), x, force, energy, *lists)
+            self._launch(bonded, x, block, force, energy[0], *lists)
             if self.pairs is not None:
-                self._run_pairs(self.pairs, x, force, energy[self.n_atoms :], tile)
-        return energy.sum(0), force
+                self._run_pairs(self.pairs, x, block, force, energy[1])
+        return energy.sum((0, 1)), force
 
-    def _run_pairs(self, tables: PairTables, x: Tensor, force: Tensor, energy: Tensor, tile: Tile) -> None:
+    def _run_pairs(self, tables: PairTables, x: Tensor, block: int, force: Tensor, energy: Tensor) -> None:
         from gibbsian.potentials.triton.pair_kernels import born_radii, chain_forces, pair_energies
 
-        shape = (len(energy), x.shape[2])
         in_solvent = self.constants["IN_SOLVENT"]
         # Born radii, and their derivatives by the sums, which become dE/d(sum).
         born = torch.empty((2, *x.shape[1:]) if in_solvent else (1,), dtype=x.dtype, device=self.device)
         if in_solvent:
-            self._launch(born_radii, shape, tile, x, tables.atoms, tables.neck, born)
-        self._launch(pair_energies, shape, tile, x, tables.pairs, tables.atoms, born, force, energy)
+            self._launch(born_radii, x, block, tables.atoms, tables.neck, born)
+        self._launch(pair_energies, x, block, tables.pairs, tables.atoms, born, force, energy)
         if in_solvent:
-            self._launch(chain_forces, shape, tile, x, tables.atoms, tables.neck, born, force)
+            self._launch(chain_forces, x, block, tables.atoms, tables.neck, born, force)
 
-    def _launch(self, kernel: Any, shape: tuple[int, int], tile: Tile, *tensors: Tensor) -> None:
-        """Run programs for `shape[0]` tiles of atoms times tiles of `shape[1]` conformations."""
-        options = {"BLOCK_I": tile.atoms, "BLOCK_B": tile.conformations, **self.constants}
-        wanted = {name: options[name] for name in kernel.arg_names if name in options}
-        grid = (shape[0], shape[1] // tile.conformations)
-        kernel[grid](*tensors, shape[1], **wanted, num_warps=tile.warps)
+    def _launch(self, kernel: Any, x: Tensor, block: int, *tensors: Tensor) -> None:
+        """Run a program for each atom and block of conformations."""
+        width = x.shape[2]
+        constants = {name: self.constants[name] for name in kernel.arg_names if name in self.constants}
+        kernel[(self.n_atoms, width // block)](
+            x,
+            *tensors,
+            width,
+            **constants,
+            BLOCK_B=block,
+            num_warps=max(block // (32 * ELEMENTS_OF_A_THREAD), 1),
+            enable_fp_fusion=True,
+        )
 
 
 _KINDS = ("bonds", "angles", "torsions", "impropers", "maps")
@@ -198,7 +186,9 @@ def _parts(lists: TermLists) -> tuple[Tensor, Tensor, Tensor]:
 
 def _usable(device: torch.device) -> torch.device:
     if not has_triton():
-        raise InputError("engine triton: the library triton is not installed; pip install 'gibbsian[cuda]' or use torch")
+        raise InputError(
+            "engine triton: the library triton is not installed; pip install 'gibbsian[cuda]' or use torch"
+        )
     if device.type != "cuda" and not is_interpreted():
         raise InputError(f"engine triton: got device {device}, needs a CUDA device; use engine compiled or torch")
     if device.type == "cuda" and not torch.cuda.is_available():

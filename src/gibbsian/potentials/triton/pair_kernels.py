@@ -1,9 +1,9 @@
 """Coulomb, Lennard-Jones and generalized Born over all ordered pairs.
 
-A program takes a tile of atoms i times conformations and goes through all atoms j, so that each sum belongs to one
+A program takes one atom i in a block of conformations and goes through all atoms j, so that each sum belongs to one
 program: there are no atomics, and results do not depend on the order of execution. Arrays are (rows, atoms,
-conformations) with conformations innermost: a warp reads neighbouring conformations of one atom, and coefficients of
-a pair are the same for all its lanes.
+conformations) with conformations innermost: a warp reads neighbouring conformations of one atom, and the coefficients
+of a pair are scalars. Tiles of several atoms would share coordinates, but then coefficients pass through shared memory.
 
 Born radii couple all pairs, so there are three kernels: Born sums and radii; energies, with forces at fixed radii;
 forces through the radii. A pair counts half its energy from each side.
@@ -18,7 +18,14 @@ from gibbsian.potentials.triton.elementary import load3, separation
 
 @triton.jit
 def screening(
-    r, inverse, radius, inverse_radius, scaled, ENGULFED_TERM: tl.constexpr, NEGATIVE: tl.constexpr, DOUBLE: tl.constexpr
+    r,
+    inverse,
+    radius,
+    inverse_radius,
+    scaled,
+    ENGULFED_TERM: tl.constexpr,
+    NEGATIVE: tl.constexpr,
+    DOUBLE: tl.constexpr,
 ):
     """Descreening integral of an atom by another one at distance `r`, and its derivative by `r`.
 
@@ -41,7 +48,7 @@ def screening(
     else:
         slope = tl.where(engulfed, slope + by_lower * by_lower, slope)
     if NEGATIVE:
-        outside = (scaled < 0) & (r + scaled < radius)
+        outside = r + scaled < tl.where(scaled < 0, radius, 0.0)
         value, slope = tl.where(outside, 0.0, value), tl.where(outside, 0.0, slope)
     if not DOUBLE:
         # Terms cancel between distant atoms. Without overlap the integral is t^3/r P(t^2), t = s/r; the polynomials
@@ -71,14 +78,6 @@ def neck(r, height, distance):
 
 
 @triton.jit
-def tile(n_atoms, BLOCK_I: tl.constexpr, BLOCK_B: tl.constexpr):
-    """Atoms (BLOCK_I, 1) and conformations (1, BLOCK_B) of this program; atoms beyond the last repeat it."""
-    i = tl.program_id(0) * BLOCK_I + tl.arange(0, BLOCK_I)[:, None]
-    b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)[None, :]
-    return i, tl.minimum(i, n_atoms - 1), b
-
-
-@triton.jit
 def born_radii(
     x_ptr,
     atoms_ptr,
@@ -93,24 +92,23 @@ def born_radii(
     NECK_REACH: tl.constexpr,
     CUTOFF: tl.constexpr,
     DOUBLE: tl.constexpr,
-    BLOCK_I: tl.constexpr,
     BLOCK_B: tl.constexpr,
 ):
     """Write Born radii and their derivatives by the Born sums, rows 0 and 1 of `born_ptr`."""
-    row, i, b = tile(N, BLOCK_I, BLOCK_B)
+    i, b = tl.program_id(0), tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
     xi, yi, zi = load3(x_ptr, i, N, width, b)
     radius, inverse_radius = tl.load(atoms_ptr + i), tl.load(atoms_ptr + N + i)
-    sums = tl.zeros([BLOCK_I, BLOCK_B], x_ptr.dtype.element_ty)
+    sums = tl.zeros([BLOCK_B], x_ptr.dtype.element_ty)
     for j in range(N):
         xj, yj, zj = load3(x_ptr, j, N, width, b)
         _, _, _, r2, inverse = separation(xi, yi, zi, xj, yj, zj, SHORTEST2)
         r, scaled = r2 * inverse, tl.load(atoms_ptr + 3 * N + j)
         value, _ = screening(r, inverse, radius, inverse_radius, scaled, ENGULFED_TERM, NEGATIVE, DOUBLE)
-        if NECK_REACH:
+        if NECK_REACH > 0.0:
             at = neck_ptr + j * N + i
             extra, _ = neck(r, tl.load(at), tl.load(at + N * N))
             value += tl.where(r <= radius + tl.load(atoms_ptr + j) + NECK_REACH, extra, 0.0)
-        if CUTOFF:
+        if CUTOFF > 0.0:
             value = tl.where(r2 <= CUTOFF * CUTOFF, value, 0.0)
         sums += tl.where(i != j, value, 0.0)
     if RESCALED:
@@ -123,10 +121,10 @@ def born_radii(
         slope = ((3.0 * gamma * psi - 2.0 * beta) * psi + alpha) * (1.0 - tanh * tanh) * (radius * by_radius)
     else:
         radii = 1.0 / (inverse_radius - sums)
-        slope = tl.full([BLOCK_I, BLOCK_B], 1.0, x_ptr.dtype.element_ty)
+        slope = tl.full([BLOCK_B], 1.0, x_ptr.dtype.element_ty)
     at = born_ptr + i * width + b
-    tl.store(at, radii, mask=row < N)
-    tl.store(at + N * width, slope * radii * radii, mask=row < N)
+    tl.store(at, radii)
+    tl.store(at + N * width, slope * radii * radii)
 
 
 @triton.jit
@@ -160,11 +158,11 @@ def polarise(
     overlap = tl.exp(-0.25 * r2 / b2)
     f2 = r2 + b2 * overlap
     inverse = tl.rsqrt(f2)
-    if KAPPA:
+    if KAPPA > 0.0:
         salt = charges * SOLVENT * tl.exp(-KAPPA * f2 * inverse)
         strength = charges * SOLUTE - salt
         shifted = inverse
-        if CUTOFF:
+        if CUTOFF > 0.0:
             shifted -= 1.0 / CUTOFF
         slope = (strength * inverse * inverse - KAPPA * salt * shifted) * inverse
         value = strength * shifted
@@ -172,9 +170,9 @@ def polarise(
         strength = charges * (SOLUTE - SOLVENT)
         value = strength * inverse
         slope = value * inverse * inverse
-        if CUTOFF:
+        if CUTOFF > 0.0:
             value -= strength / CUTOFF
-    if CUTOFF:
+    if CUTOFF > 0.0:
         within = r2 <= CUTOFF * CUTOFF
         value, slope = tl.where(within, value, 0.0), tl.where(within, slope, 0.0)
     return value, slope - 0.25 * overlap * slope, -0.5 * slope * overlap * (b2 + 0.25 * r2)
@@ -197,14 +195,13 @@ def pair_energies(
     SOLUTE: tl.constexpr,
     SOLVENT: tl.constexpr,
     CUTOFF: tl.constexpr,
-    BLOCK_I: tl.constexpr,
     BLOCK_B: tl.constexpr,
 ):
-    """Add forces at fixed radii; write energies, a row for each tile of atoms, and dE/d(Born sum) to row 1."""
-    row, i, b = tile(N, BLOCK_I, BLOCK_B)
+    """Add forces at fixed radii; write energies, a row for each atom, and dE/d(Born sum) to row 1."""
+    i, b = tl.program_id(0), tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
     xi, yi, zi = load3(x_ptr, i, N, width, b)
-    energy = tl.zeros([BLOCK_I, BLOCK_B], x_ptr.dtype.element_ty)
-    fx, fy, fz, by_log = energy, energy, energy, energy
+    energy = tl.zeros([BLOCK_B], x_ptr.dtype.element_ty)
+    fx, fy, fz, by_log, charge_i, radius_i = energy, energy, energy, energy, energy, energy
     if IN_SOLVENT:
         charge_i, radius_i = tl.load(atoms_ptr + 7 * N + i), tl.load(born_ptr + i * width + b)
     for j in range(N):
@@ -221,7 +218,7 @@ def pair_energies(
     total = 0.5 * energy.to(tl.float64)
     if IN_SOLVENT:
         inverse, salt = 1.0 / radius_i, -0.5 * charge_i * charge_i * SOLVENT
-        if KAPPA:
+        if KAPPA > 0.0:
             salt = salt * tl.exp(-KAPPA * radius_i)
             by_log += KAPPA * salt
         own = (-0.5 * charge_i * charge_i * SOLUTE - salt) * inverse
@@ -230,19 +227,19 @@ def pair_energies(
         total += (own + area).to(tl.float64)
         at = born_ptr + (N + i) * width + b
         by_sum = (by_log - own - 6.0 * area) * inverse * tl.load(at)
-        tl.store(at, by_sum, mask=row < N)
-    tl.store(energy_ptr + tl.program_id(0) * width + b, tl.sum(tl.where(row < N, total, 0.0), 0)[None, :])
-    add_force(force_ptr, fx, fy, fz, row, i, b, width, N)
+        tl.store(at, by_sum)
+    tl.store(energy_ptr + i * width + b, total)
+    add_force(force_ptr, fx, fy, fz, i, b, width, N)
 
 
 @triton.jit
-def add_force(force_ptr, fx, fy, fz, row, i, b, width, N: tl.constexpr):
+def add_force(force_ptr, fx, fy, fz, i, b, width, N: tl.constexpr):
     """Add to what is there."""
     at = force_ptr + i * width + b
     x, y, z = load3(force_ptr, i, N, width, b)
-    tl.store(at, x + fx, mask=row < N)
-    tl.store(at + N * width, y + fy, mask=row < N)
-    tl.store(at + 2 * N * width, z + fz, mask=row < N)
+    tl.store(at, x + fx)
+    tl.store(at + N * width, y + fy)
+    tl.store(at + 2 * N * width, z + fz)
 
 
 @triton.jit
@@ -260,15 +257,14 @@ def chain_forces(
     NECK_REACH: tl.constexpr,
     CUTOFF: tl.constexpr,
     DOUBLE: tl.constexpr,
-    BLOCK_I: tl.constexpr,
     BLOCK_B: tl.constexpr,
 ):
     """Add forces through the Born radii, given dE/d(Born sum)."""
-    row, i, b = tile(N, BLOCK_I, BLOCK_B)
+    i, b = tl.program_id(0), tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
     xi, yi, zi = load3(x_ptr, i, N, width, b)
     radius_i, inverse_i = tl.load(atoms_ptr + i), tl.load(atoms_ptr + N + i)
     scaled_i, by_i = tl.load(atoms_ptr + 3 * N + i), tl.load(born_ptr + (N + i) * width + b)
-    fx = tl.zeros([BLOCK_I, BLOCK_B], x_ptr.dtype.element_ty)
+    fx = tl.zeros([BLOCK_B], x_ptr.dtype.element_ty)
     fy, fz = fx, fx
     for j in range(N):
         xj, yj, zj = load3(x_ptr, j, N, width, b)
@@ -278,15 +274,15 @@ def chain_forces(
         scaled_j = tl.load(atoms_ptr + 3 * N + j)
         _, onto_i = screening(r, inverse, radius_i, inverse_i, scaled_j, ENGULFED_TERM, NEGATIVE, DOUBLE)
         _, onto_j = screening(r, inverse, radius_j, inverse_j, scaled_i, ENGULFED_TERM, NEGATIVE, DOUBLE)
-        if NECK_REACH:
+        if NECK_REACH > 0.0:
             ij, ji = neck_ptr + j * N + i, neck_ptr + i * N + j
             _, extra_i = neck(r, tl.load(ij), tl.load(ij + N * N))
             _, extra_j = neck(r, tl.load(ji), tl.load(ji + N * N))
             within = r <= radius_i + radius_j + NECK_REACH
             onto_i, onto_j = onto_i + tl.where(within, extra_i, 0.0), onto_j + tl.where(within, extra_j, 0.0)
         push = -(by_i * onto_i + by_j * onto_j) * inverse
-        if CUTOFF:
+        if CUTOFF > 0.0:
             push = tl.where(r2 <= CUTOFF * CUTOFF, push, 0.0)
         push = tl.where(i != j, push, 0.0)
         fx, fy, fz = fx + push * dx, fy + push * dy, fz + push * dz
-    add_force(force_ptr, fx, fy, fz, row, i, b, width, N)
+    add_force(force_ptr, fx, fy, fz, i, b, width, N)

@@ -110,13 +110,11 @@ def _atoms(born: Born) -> Floats:
     tanh = np.zeros((len(radius), 3)) if born.tanh is None else born.tanh
     charge = np.sqrt(born.coulomb) * born.charges
     surface = born.surface * (radius + ACE_PROBE) ** 2 * radius**6
-    return np.stack(
-        [born.offset_radii, 1 / born.offset_radii, 1 / radius, born.scaled_radii, *tanh.T, charge, surface]
-    )
+    return np.stack([born.offset_radii, 1 / born.offset_radii, 1 / radius, born.scaled_radii, *tanh.T, charge, surface])
 
 
 def term_lists(parameters: Parameters, dtype: torch.dtype, device: torch.device) -> tuple[dict[str, TermLists], int]:
-    """Lists of all bonded terms, by kind; also the number of even coefficients of a torsion."""
+    """List all bonded terms, by kind; also return the number of even coefficients of a torsion."""
     torsions = torsion_table(parameters)
     kinds = {name: getattr(parameters, name) for name in ("bonds", "angles", "impropers")}
     rows = {name: (terms.atoms, terms.atoms, terms.values) for name, terms in kinds.items()}
@@ -139,7 +137,7 @@ def _lists(
 
 
 def _maps(parameters: Parameters, dtype: torch.dtype, device: torch.device) -> TermLists:
-    """Maps are listed once for each atom, though it may be in both torsions; `values` holds all patches."""
+    """List maps once for each atom, though it may be in both torsions; `values` holds all patches."""
     cmap = parameters.cmap
     if cmap is None:
         none = np.zeros(0, dtype=np.int64)
