@@ -176,7 +176,7 @@ def umbrella(
     with tempfile.TemporaryDirectory() if folder is None else existing(folder) as place, one_thread():
         path = Path(place)
         claim(path, manifest)
-        _Run(path, system, settings, windows, potential).all(report)
+        _Run(path, system, settings, windows, potential).finish(report)
         return load_umbrella(path, manifest, system, windows)
 
 
@@ -201,7 +201,7 @@ class _Run:
         self._plain = Integrator(torch.from_numpy(masses), settings.timestep, settings.friction)
         self._biased = replace(self._plain, bias=windows.bias(self._centres))
 
-    def all(self, report: Report) -> None:
+    def finish(self, report: Report) -> None:
         """Go on until all frames are on disk."""
         settings, walkers = self._settings, len(self._centres)
         goal = settings.equilibration + math.ceil(settings.steps / settings.save_every) * settings.save_every
