@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
+from gibbsian.chem.library import built_in
+from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.ensemble.reference import file_name, load_reference
 from gibbsian.errors import InputError, StoppedError
 from gibbsian.progress import Report
+from gibbsian.testing.reference import toy_reference
+from gibbsian.workflow import stages
 from gibbsian.workflow.run import open_run, perform
 from gibbsian.workflow.runfolder import hold, open_folder
 from gibbsian.workflow.settings import read_settings
@@ -62,7 +68,44 @@ def test_a_run_leaves_everything_the_design_names(undisturbed: tuple[Path, Path,
     assert content["samples"]["proposed"] == 2000
     assert 0 < content["ess"]["fraction"] <= 1
     assert {basin["name"].split()[-1] for basin in content["basins"]} == {"left", "alpha", "beta"}
-    assert set(content["performance"]["seconds"]) == {stage.name for stage in STAGES} - {"evaluate", "report"}
+    before = {stage.name for stage in STAGES} - {"evaluate", "report"}
+    assert set(content["performance"]["seconds"]) == set(content["performance"]["core_seconds"]) == before
+    paid = content["performance"]["core_seconds"]
+    same_cost = content["performance"]["tt01"]["same_cost"]
+    assert same_cost["core_seconds"] == pytest.approx(paid["simulate"] + paid["train"] + paid["sample"])
+
+
+def test_a_run_is_held_against_a_certified_reference(
+    undisturbed: tuple[Path, Path, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, folder, _ = undisturbed
+    shutil.copytree(folder, tmp_path / "run")
+    (tmp_path / "run/results.json").unlink()
+    (tmp_path / "run/report.html").unlink()
+    samples = Ensemble.load(folder / "samples")
+    # Three basins that cannot all be half of the ensemble: no flow can be right.
+    half = toy_reference(
+        samples, dict.fromkeys(("ALA2 left", "ALA2 alpha", "ALA2 beta"), 0.5), key=built_in("ACE-ALA-NME").key
+    )
+    half.save(tmp_path)
+    monkeypatch.setattr(stages, "load_reference", lambda key: load_reference(key, tmp_path))
+    run_once(settings, tmp_path / "run")
+    content = json.loads((tmp_path / "run/results.json").read_text())
+    assert content["reference"]["source"] == "certified"
+    assert content["reference"]["file"] == file_name(half.key)
+    assert [row["reference"]["value"] for row in content["basins"]] == [0.0, 0.0, 0.0]
+    assert content["distances"][-1]["name"] == "certified_ram_tv_36x36"
+    assert content["distances"][-1]["value"] < 0.02, "the histogram is that of the samples themselves"
+    assert content["performance"]["tt01"]["flow"] is None
+    assert "Against replica exchange" in (tmp_path / "run/report.html").read_text()
+
+
+def test_attempts_add_up(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path / "run")
+    folder.spend("train", 2.0, 3.5)
+    folder.spend("train", 1.0, 1.25)
+    assert folder.record()["seconds"] == {"train": 3.0}
+    assert folder.record()["core_seconds"] == {"train": 4.75}
 
 
 def test_stopping_at_every_stage_changes_nothing(undisturbed: tuple[Path, Path, int], tmp_path: Path) -> None:
