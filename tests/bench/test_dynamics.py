@@ -21,7 +21,7 @@ def test_rows_are_rates_of_all_systems_and_averages_of_one() -> None:
 
 @pytest.mark.slow
 def test_a_rate_stands_beside_openmm_on_one_core_and_on_all() -> None:
-    budget = dynamics.Budget(rounds=2, seconds=0.02, ladders=2, start_steps=20)
+    budget = dynamics.Budget(rounds=1, seconds=0.02, ladders=2, start_steps=20)
     seen: list[float] = []
     row = dynamics.measure(
         RowKey("dynamics", NAME, "rate"),
@@ -30,7 +30,7 @@ def test_a_rate_stands_beside_openmm_on_one_core_and_on_all() -> None:
         cores=2,
         report=lambda done, total, **figures: seen.append(done),
     )
-    assert seen == [1, 2]
+    assert seen == [1]
     who = ("one_core", "all_cores", "openmm_one_core", "openmm_all_cores", "ratio_one_core", "ratio_all_cores")
     assert tuple(row.metrics) == who
     assert all(m.value is not None and m.value > 0 for m in row.metrics.values())

@@ -58,7 +58,7 @@ def test_rows_that_exist_are_not_made_again(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 UNKNOWN = {
-    "table": (["speed"], "engine, references"),
+    "table": (["speed"], "engine, accuracy, references"),
     "system": (["engine", "--system", "AAB"], "AAA"),
     "row": (["engine", "--row", "fortran"], "torch-float32"),
     "seed": (["references", "--seed", "9"], "0, 1, 2"),

@@ -60,9 +60,9 @@ class Budget:
     exchange_ps: float = 50.0
     exchange_ladders: int = 96
     start_steps: int = 5_000
-    ps: float = 60.0
-    openmm_ps: float = 8.0
-    settle_ps: float = 2.0
+    ps: float = 50.0
+    openmm_ps: float = 6.0
+    settle_ps: float = 1.0
     sample_ps: float = 0.2
     timesteps: tuple[float, ...] = (1.0, 0.5, 2.0)
 

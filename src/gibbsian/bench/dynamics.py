@@ -46,7 +46,7 @@ class Budget:
     """
 
     rounds: int = 3
-    seconds: float = 4.0
+    seconds: float = 3.0
     ladders: int = 96
     start_steps: int = 2_000
 
