@@ -9,6 +9,7 @@ import gibbsian as gb
 from conftest import TINY
 from gibbsian.chem.library import built_in
 from gibbsian.errors import InputError
+from gibbsian.workflow.describe import stage_costs
 from gibbsian.workflow.importing import import_trajectory
 from gibbsian.workflow.run import open_run, perform, settings_of
 from gibbsian.workflow.scoring import score
@@ -48,6 +49,7 @@ def test_an_imported_trajectory_is_relabelled_annotated_and_trained_on(tmp_path:
         np.testing.assert_array_equal(data.positions[100:], frames[100:])
         perform(run, STAGES[:3])
         assert (folder / "model" / "flow.safetensors").exists()
+        assert stage_costs(run) is None, "nobody knows what given data cost"
         with pytest.raises(InputError, match="has data already"):
             list(import_trajectory(run, tmp_path / "frames.npy"))
 
