@@ -41,6 +41,8 @@ LARGE = {
 }
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
+# The interpreter computes with numpy, which warns of what a GPU leaves to the selection that follows.
+pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered:RuntimeWarning")
 on_device = pytest.mark.skipif(
     not (has_triton() and (torch.cuda.is_available() or is_interpreted())), reason="needs triton and a GPU"
 )

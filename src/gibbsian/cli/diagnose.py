@@ -69,7 +69,7 @@ def _triton(gpu: bool) -> str:
     from gibbsian.potentials.triton import has_triton
 
     if not has_triton():
-        return "not installed (optional, for GPUs): pip install 'gibbsian[cuda]'"
+        return "not installed (optional, for GPUs; install the extra cuda)"
     return "ready" if gpu else "installed, but PyTorch finds no GPU"
 
 

@@ -47,13 +47,15 @@ def share(place, slope, first, last, middle):
 
 
 @triton.jit
-def bond(x_ptr, index, values, N: tl.constexpr, width, b, TINY: tl.constexpr):
+def bond(x_ptr, index, values, N: tl.constexpr, width, b, TINY: tl.constexpr, DOUBLE: tl.constexpr):
     """k/2 (r - r0)^2; its energy counts at the first atom."""
     place = tl.load(index)
     x0, y0, z0 = load3(x_ptr, tl.load(index + 1), N, width, b)
     x1, y1, z1 = load3(x_ptr, tl.load(index + 2), N, width, b)
     dx, dy, dz = x0 - x1, y0 - y1, z0 - z1
-    r = tl.sqrt(tl.maximum(dot(dx, dy, dz, dx, dy, dz), TINY * TINY))
+    r2 = tl.maximum(dot(dx, dy, dz, dx, dy, dz), TINY * TINY)
+    # Bonds are so stiff that the last bit of the approximate root would show.
+    r = tl.sqrt(r2) if DOUBLE else tl.sqrt_rn(r2)
     stretch, k = r - tl.load(values), tl.load(values + 1)
     push = tl.where(place == 0, -k, k) * stretch / r
     return tl.where(place == 0, 0.5 * k * stretch * stretch, 0.0), push * dx, push * dy, push * dz
@@ -183,7 +185,7 @@ def bonded(
     fx = tl.zeros([BLOCK_B], x_ptr.dtype.element_ty)
     fy, fz = fx, fx
     for n in range(tl.load(bond_starts + atom), tl.load(bond_starts + atom + 1)):
-        value, px, py, pz = bond(x_ptr, bond_index + 3 * n, bond_values + 2 * n, N, width, b, TINY)
+        value, px, py, pz = bond(x_ptr, bond_index + 3 * n, bond_values + 2 * n, N, width, b, TINY, DOUBLE)
         energy, fx, fy, fz = energy + value.to(tl.float64), fx + px, fy + py, fz + pz
     for n in range(tl.load(angle_starts + atom), tl.load(angle_starts + atom + 1)):
         value, px, py, pz = bend(x_ptr, angle_index + 4 * n, angle_values + 2 * n, N, width, b, TINY, DOUBLE)
