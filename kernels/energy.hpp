@@ -33,6 +33,7 @@ template <class T>
 void add_all(const Tables<T>& tables, Space<T>& space) {
     set_zero(space.force, 3 * tables.n_atoms);
     set_zero(space.sums, tables.n_atoms);
+    set_zero(space.lost, tables.n_atoms);
     set_zero(space.by_log, tables.n_atoms);
     for (int k = 0; k < kLanes<T>; ++k) space.energy[k] = 0;
     add_bonds(tables.bonds, space);

@@ -28,14 +28,14 @@ template <class T>
 struct OwnedSpace : Space<T> {
     OwnedSpace(const Tables<T>& tables, std::size_t lanes) {
         const std::size_t n = tables.n_atoms, kept = tables.keep_pairs ? 4 * tables.n_pairs : 0;
-        const std::size_t bytes = ((12 + 5) * n + kept + 1) * lanes * sizeof(T) + lanes * sizeof(double) + 128;
+        const std::size_t bytes = ((12 + 6) * n + kept + 1) * lanes * sizeof(T) + lanes * sizeof(double) + 128;
         memory.reset(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
         if (!memory) throw std::bad_alloc();
         this->energy = static_cast<double*>(memory.get());
         T* next = reinterpret_cast<T*>(static_cast<char*>(memory.get()) + (lanes * sizeof(double) + 63) / 64 * 64);
         const auto take = [&next, lanes](std::size_t rows) { return std::exchange(next, next + rows * lanes); };
         this->x = take(3 * n), this->v = take(3 * n), this->force = take(3 * n), this->reference = take(3 * n);
-        this->sums = take(n), this->radii = take(n), this->inverse = take(n), this->by_log = take(n);
+        this->sums = take(n), this->lost = take(n), this->radii = take(n), this->inverse = take(n), this->by_log = take(n);
         this->radii_slope = take(n);
         this->kept = take(kept);
     }

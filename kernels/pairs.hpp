@@ -9,6 +9,9 @@
 
 namespace gibbsian::GIBBSIAN_ISA {
 
+// Pairs whose energies are summed in the precision of the kernel before they go to the double-precision sum.
+inline constexpr std::size_t kSummed = 8;
+
 // Distances of one pair.
 template <class T>
 struct Distance {
@@ -21,6 +24,14 @@ struct Distance {
     }
 };
 
+// Adds to a sum of many terms; `lost` carries what rounding took (Kahan). Born radii hang on the last digits.
+template <class T>
+GIBBSIAN_INLINE void add_exactly(Vec<T>& sum, Vec<T>& lost, Vec<T> value) {
+    const Vec<T> wanted = value - lost, total = sum + wanted;
+    lost = (total - sum) - wanted;
+    sum = total;
+}
+
 // First pass: adds the screening integrals to the sums.
 template <class T, bool kKeep>
 void sum_screening(const Tables<T>& tables, Space<T>& space) {
@@ -28,12 +39,15 @@ void sum_screening(const Tables<T>& tables, Space<T>& space) {
     for (std::size_t i = 0, p = 0; i < tables.n_atoms; ++i) {
         const auto xi = load3(space.x, i);
         const BornAtom<T>& atom = tables.born.atoms[i];
-        Vec<T> sum = load(space.sums, i);
+        Vec<T> sum = load(space.sums, i), lost = load(space.lost, i);
         for (std::size_t j = i + 1; j < tables.n_atoms; ++j, ++p) {
             const Distance<T> at(xi, space.x, j, tables.shortest2);
             const auto both = screening(tables, p, atom, tables.born.atoms[j], at.r2, at.inverse);
-            sum += both.i.value;
-            add_to(space.sums, j, both.j.value);
+            Vec<T> other = load(space.sums, j), other_lost = load(space.lost, j);
+            add_exactly<T>(sum, lost, both.i.value);
+            add_exactly<T>(other, other_lost, both.j.value);
+            store(space.sums, j, other);
+            store(space.lost, j, other_lost);
             if constexpr (kKeep) {
                 T* kept = space.kept + 4 * p * kLanes<T>;
                 store(kept, 0, at.r2);
@@ -119,6 +133,10 @@ void add_pairs(const Tables<T>& tables, Space<T>& space) {
                 add_to(space.by_log, j, change);
             }
             energy += push.energy;
+            if (j % kSummed == 0) {
+                add_energy<T>(space.energy, energy);
+                energy = Vec<T>{};
+            }
             if constexpr (kKeep) {
                 store(kept, 0, push.over_r);
             } else {

@@ -131,7 +131,6 @@ void find_radii(const Tables<T>& tables, Space<T>& space) {
 // Self and surface energies; turns dE/dln(B) of the pairs into dE/d(sum) of everything.
 template <class T>
 void add_atoms(const Tables<T>& tables, Space<T>& space) {
-    Vec<T> energy{};
     for (std::size_t i = 0; i < tables.n_atoms; ++i) {
         const BornAtom<T>& atom = tables.born.atoms[i];
         const Vec<T> radius = load(space.radii, i), inverse = load(space.inverse, i);
@@ -143,11 +142,10 @@ void add_atoms(const Tables<T>& tables, Space<T>& space) {
         }
         const Vec<T> value = (atom.solute - salt) * inverse;
         const Vec<T> inverse2 = inverse * inverse, area = atom.surface * inverse2 * inverse2 * inverse2;
-        energy += value + area;
+        add_energy<T>(space.energy, value + area);
         by_log -= value + 6 * area;
         store(space.by_log, i, Vec<T>(by_log * inverse * load(space.radii_slope, i)));
     }
-    add_energy<T>(space.energy, energy);
 }
 
 }  // namespace gibbsian::GIBBSIAN_ISA

@@ -88,7 +88,8 @@ struct Tables {
 template <class T>
 struct Space {
     T *x, *v, *force, *reference;        // 3 n_atoms rows
-    T *sums, *radii, *inverse, *by_log, *radii_slope;  // n_atoms rows
+    T *sums, *lost;                      // n_atoms rows: screening sums, and what rounding took from them
+    T *radii, *inverse, *by_log, *radii_slope;  // n_atoms rows
     T* kept;                             // four rows per pair
     double* energy;                      // one row
 };

@@ -10,7 +10,7 @@ import torch
 from gibbsian.chem.system import System
 from gibbsian.errors import InputError
 from gibbsian.potentials import CompiledPotential, TorchPotential, potential
-from gibbsian.potentials.compare import NOISE, compare_engines
+from gibbsian.potentials.compare import compare_engines, displaced
 from gibbsian.potentials.compiled import is_built
 from gibbsian.potentials.openmm import OpenMMPotential
 
@@ -60,9 +60,10 @@ def test_engines_that_cannot(system: System, strange: System) -> None:
 
 
 def test_engines_agree(system: System, strange: System) -> None:
-    rows = compare_engines(system, n_frames=2)
+    frames = displaced(system, 2)
+    rows = compare_engines(system, frames)
     for engine in ("torch float64", "compiled float64", "torch float32", "compiled float32"):
-        assert [row.noise for row in rows if row.engine == engine] == list(NOISE)
+        assert [row.frames for row in rows if row.engine == engine] == list(frames)
     for row in rows:
         assert max(row.energy, row.force) <= (1e-7 if "float64" in row.engine else 1e-4)
-    assert compare_engines(strange)[0].note == "only OpenMM knows CustomExternalForce"
+    assert compare_engines(strange, frames)[0].note == "only OpenMM knows CustomExternalForce"
