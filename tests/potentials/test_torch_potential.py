@@ -55,3 +55,17 @@ def test_out_of_memory_halves_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None
     room = 0
     with pytest.raises(OutOfMemoryError, match="single conformation"):
         potential.energy_and_force(frames)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of the compiler's own imports
+def test_plain_energy_compiles_as_one_graph() -> None:
+    system, x = molecule("ACE-ALA-NME")
+    frames = torch.from_numpy(noisy(x, 8, 0.004)).requires_grad_()
+    plain = TorchPotential(extract(system), differentiable=True).plain
+    assert plain is not None
+    energy = torch.compile(plain, fullgraph=True)(frames)
+    (gradient,) = torch.autograd.grad(energy.sum(), frames)
+    expected, force = TorchPotential(extract(system)).energy_and_force(frames)
+    torch.testing.assert_close(energy, expected)
+    torch.testing.assert_close(-gradient, force, rtol=1e-7, atol=1e-7)

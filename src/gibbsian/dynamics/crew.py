@@ -66,8 +66,10 @@ class GroupRun:
     def __init__(self, order: Order, potential: Potential | None = None) -> None:
         if potential is None:
             from gibbsian.potentials import potential as make_potential
+            from gibbsian.potentials.compiled import usable_cores
 
-            potential = make_potential(order.system, dtype=torch.float32, device=order.device, threads=1)
+            threads = max(1, usable_cores() // order.settings.groups)
+            potential = make_potential(order.system, dtype=torch.float32, device=order.device, threads=threads)
         self._order = order
         self._folder = group_folder(order.folder, order.index)
         self._group = make_group(order.system, order.settings, order.index, potential, order.device)

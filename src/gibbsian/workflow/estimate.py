@@ -43,7 +43,7 @@ def estimate(settings: RunSettings) -> Estimate:
     steps = data.start_steps + data.equilibration + data.steps
     frames = walkers * data.steps // data.save_every
     cores = min(data.groups, os.cpu_count() or 1)
-    simulate = walkers * steps / cores / _rate(potential(system, dtype=torch.float32), system, walkers)
+    simulate = walkers * steps / cores / _rate(potential(system, dtype=torch.float32, threads=1), system, walkers)
     train = sum(stage.steps * _step_seconds(system, settings, stage.batch) for stage in settings.stages)
     sample = settings.sampling.n / _rate(potential(system), system, TRIAL_FRAMES)
     rows = (
