@@ -13,11 +13,13 @@ import yaml
 
 from gibbsian.chem.library import built_in
 from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.ensemble.readers import read_frames
 from gibbsian.ensemble.reference import file_name, load_reference
 from gibbsian.errors import InputError, StoppedError
 from gibbsian.progress import Report
 from gibbsian.testing.reference import toy_reference
 from gibbsian.workflow import stages
+from gibbsian.workflow.converting import convert
 from gibbsian.workflow.run import open_run, perform
 from gibbsian.workflow.runfolder import hold, open_folder
 from gibbsian.workflow.settings import read_settings
@@ -73,6 +75,14 @@ def test_a_run_leaves_everything_the_design_names(undisturbed: tuple[Path, Path,
     paid = content["performance"]["core_seconds"]
     same_cost = content["performance"]["tt01"]["same_cost"]
     assert same_cost["core_seconds"] == pytest.approx(paid["simulate"] + paid["train"] + paid["sample"])
+
+
+def test_its_simulation_converts_to_other_formats(undisturbed: tuple[Path, Path, int], tmp_path: Path) -> None:
+    _, folder, _ = undisturbed
+    said = list(convert(folder / "data", tmp_path / "drawn.dcd", n=7))
+    assert said == [f"7 frames in {tmp_path / 'drawn.dcd'}"]
+    drawn = read_frames(tmp_path / "drawn.dcd", built_in("ACE-ALA-NME").topology).positions
+    assert drawn.shape == (7, 22, 3)
 
 
 def test_a_run_is_held_against_a_certified_reference(

@@ -6,10 +6,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gibbsian.dynamics.collect import load_simulation
+from gibbsian.dynamics.shards import group_folder
+from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.export import CHUNK, write_trajectory
 from gibbsian.ensemble.formats import format_of
 from gibbsian.ensemble.readers import read_ensemble, read_frames
 from gibbsian.ensemble.weights import resample
+from gibbsian.workflow.run import settings_of
+from gibbsian.workflow.settings import resolve_settings
+from gibbsian.workflow.system import build_system
 
 
 def convert(
@@ -20,7 +26,7 @@ def convert(
     Parameters
     ----------
     source
-        Ensemble folder, or what `gibbsian.ensemble.readers.read_frames` reads.
+        Ensemble folder, the simulation data of a run, or what `gibbsian.ensemble.readers.read_frames` reads.
     target
         ``.pdb``, ``.cif``, ``.xtc``, ``.dcd`` or ``.h5``.
     topology
@@ -37,7 +43,7 @@ def convert(
     """
     kind = format_of(target)
     if source.is_dir():
-        ensemble = read_ensemble(source, topology=topology)
+        ensemble = _simulated(source) or read_ensemble(source, topology=topology)
         positions, found, weights = ensemble.positions, ensemble.topology, ensemble.weights
     else:
         frames = read_frames(source, topology)
@@ -52,6 +58,14 @@ def convert(
     yield f"{count} frames in {target}"
     if kind.rounding is not None:
         yield f"{kind.name} rounds coordinates to {kind.rounding:g} nm: compute no weights from {target.name}"
+
+
+def _simulated(folder: Path) -> Ensemble | None:
+    """Frames of all walkers and temperatures, weighted to the run's; None for another folder."""
+    if not group_folder(folder, 0).exists():
+        return None
+    settings = resolve_settings(settings_of(folder.parent), str(folder.parent / "run.yaml"))
+    return load_simulation(folder, build_system(settings.system, folder.parent / "system"))
 
 
 def _pieces(positions: NDArray[np.float32], index: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
