@@ -15,8 +15,9 @@ from molecules import molecule, noisy, oracle
 from torch import Tensor
 
 from gibbsian.chem.parameters import Parameters, extract
+from gibbsian.chem.system import System
 from gibbsian.errors import InputError, OutOfMemoryError
-from gibbsian.potentials import TorchPotential, TritonPotential
+from gibbsian.potentials import TorchPotential, TritonPotential, potential
 from gibbsian.potentials.triton import has_triton
 from gibbsian.potentials.triton.engine import BLOCK, block_for, is_interpreted
 from gibbsian.potentials.triton.tables import pair_tables, term_lists
@@ -153,16 +154,16 @@ def test_conformance(name: str) -> None:
 def test_gradient_batches_and_shapes() -> None:
     """More conformations than a block has, a gradient, and results where the coordinates are."""
     system, x = molecule(*CASES["vacuum"])
-    potential = make(extract(system))
+    engine = make(extract(system))
     frames = torch.from_numpy(noisy(x, BLOCK + 3, 0.004)).requires_grad_()
-    energy = potential.energy(frames)
+    energy = engine.energy(frames)
     (gradient,) = torch.autograd.grad(energy.sum(), frames)
     expected = TorchPotential(extract(system)).energy_and_force(frames.detach())
     torch.testing.assert_close((energy.detach(), -gradient), expected, rtol=1e-10, atol=1e-7)
-    assert potential.calls == len(frames)
-    assert potential.energy_and_force(frames[:0])[1].shape == (0, *x.shape)
+    assert engine.calls == len(frames)
+    assert engine.energy_and_force(frames[:0])[1].shape == (0, *x.shape)
     with pytest.raises(InputError, match="expected \\(batch, 19, 3\\)"):
-        potential.energy(frames[0])
+        engine.energy(frames[0])
 
 
 @pytest.mark.gpu
@@ -197,21 +198,21 @@ def test_bonded_terms_of_any_kind() -> None:
 def test_out_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     system, x = molecule(*CASES["vacuum"])
     frames = torch.from_numpy(noisy(x, 5, 0.004))
-    potential = make(extract(system))
-    expected = potential.energy_and_force(frames)
-    run, room = potential._kernels.run, 2
+    engine = make(extract(system))
+    expected = engine.energy_and_force(frames)
+    run, room = engine._kernels.run, 2
 
     def limited(seen: Tensor, block: int) -> tuple[Tensor, Tensor]:
         if int((seen != 0).any(0).any(0).sum()) > room:
             raise torch.OutOfMemoryError
         return run(seen, block)
 
-    monkeypatch.setattr(potential._kernels, "run", limited)
-    torch.testing.assert_close(potential.energy_and_force(frames), expected)
-    assert potential.chunk == 2
+    monkeypatch.setattr(engine._kernels, "run", limited)
+    torch.testing.assert_close(engine.energy_and_force(frames), expected)
+    assert engine.chunk == 2
     room = 0
     with pytest.raises(OutOfMemoryError, match="single conformation"):
-        potential.energy_and_force(frames)
+        engine.energy_and_force(frames)
 
 
 def test_blocks() -> None:
@@ -238,6 +239,17 @@ def test_tables_list_every_term_of_every_atom(case: tuple[Any, ...]) -> None:
     assert tables.constants["CUT"] == (len(case) > 3)
     assert tables.constants["IN_SOLVENT"] == (len(case) == 3)
     assert math.isclose(tables.constants["NECK_REACH"], 0.0) == (len(case) > 3)
+
+
+def test_auto_takes_triton_on_cuda_devices_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = System.from_sequence("ACE-GLY-NME")
+    for name in ("Compiled", "Triton", "Torch"):
+        monkeypatch.setattr(f"gibbsian.potentials.choose.{name}Potential", lambda *_, name=name, **settings: name)
+    for there, expected in ((True, "Triton"), (False, "Torch")):
+        monkeypatch.setattr("gibbsian.potentials.choose.has_triton", lambda there=there: there)
+        assert potential(system, device="cuda:0") == expected
+        assert potential(system, device="cpu") != "Triton"
+        assert potential(system, engine="triton", device="cuda") == "Triton"
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

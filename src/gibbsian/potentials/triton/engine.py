@@ -75,7 +75,8 @@ class TritonPotential:
         self.calls = 0
         self.dtype = dtype
         self.device = _usable(torch.device(device))
-        self.chunk = max(CHUNK_ELEMENTS // (3 * self.n_atoms), 1)
+        # A grid has at most 65,535 blocks of conformations, which only molecules of one atom could exceed.
+        self.chunk = max(CHUNK_ELEMENTS // (3 * max(self.n_atoms, 2)), 1)
         self._kernels = _Kernels(parameters, dtype, self.device)
 
     def energy(self, x: Tensor) -> Tensor:
