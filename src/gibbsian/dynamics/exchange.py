@@ -57,10 +57,10 @@ class ExchangeSettings:
     temperatures: tuple[float, ...] | None = None
     t_max: float = 800.0
     n_temperatures: int | None = None
-    ladders: int = 96
+    ladders: int = 48
     groups: int = 2
-    steps: int = 150_000
-    equilibration: int = 5_000
+    steps: int = 250_000
+    equilibration: int = 50_000
     exchange_every: int = 50
     save_every: int = 250
     shard: int | None = None
