@@ -50,6 +50,14 @@ def angle(y, x, DOUBLE: tl.constexpr):
 
 
 @triton.jit
+def add_exactly(total, lost, value):
+    """Add to a sum of many terms; `lost` carries what rounding took (Kahan)."""
+    wanted = value - lost
+    new = total + wanted
+    return new, (new - total) - wanted
+
+
+@triton.jit
 def separation(xi, yi, zi, xj, yj, zj, SHORTEST2: tl.constexpr):
     """Difference vector, squared distance and inverse distance."""
     dx, dy, dz = xi - xj, yi - yj, zi - zj

@@ -13,7 +13,7 @@ forces through the radii. A pair counts half its energy from each side.
 import triton
 import triton.language as tl
 
-from gibbsian.potentials.triton.elementary import load3, separation
+from gibbsian.potentials.triton.elementary import add_exactly, load3, separation
 
 
 @triton.jit
@@ -99,6 +99,7 @@ def born_radii(
     xi, yi, zi = load3(x_ptr, i, N, width, b)
     radius, inverse_radius = tl.load(atoms_ptr + i), tl.load(atoms_ptr + N + i)
     sums = tl.zeros([BLOCK_B], x_ptr.dtype.element_ty)
+    lost = sums
     for j in range(N):
         xj, yj, zj = load3(x_ptr, j, N, width, b)
         _, _, _, r2, inverse = separation(xi, yi, zi, xj, yj, zj, SHORTEST2)
@@ -110,7 +111,8 @@ def born_radii(
             value += tl.where(r <= radius + tl.load(atoms_ptr + j) + NECK_REACH, extra, 0.0)
         if CUTOFF > 0.0:
             value = tl.where(r2 <= CUTOFF * CUTOFF, value, 0.0)
-        sums += tl.where(i != j, value, 0.0)
+        # Born radii hang on the last digits.
+        sums, lost = add_exactly(sums, lost, tl.where(i != j, value, 0.0))
     if RESCALED:
         by_radius = tl.load(atoms_ptr + 2 * N + i)
         alpha, beta = tl.load(atoms_ptr + 4 * N + i), tl.load(atoms_ptr + 5 * N + i)
@@ -201,7 +203,7 @@ def pair_energies(
     i, b = tl.program_id(0), tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
     xi, yi, zi = load3(x_ptr, i, N, width, b)
     energy = tl.zeros([BLOCK_B], x_ptr.dtype.element_ty)
-    fx, fy, fz, by_log, charge_i, radius_i = energy, energy, energy, energy, energy, energy
+    lost, fx, fy, fz, by_log, charge_i, radius_i = energy, energy, energy, energy, energy, energy, energy
     if IN_SOLVENT:
         charge_i, radius_i = tl.load(atoms_ptr + 7 * N + i), tl.load(born_ptr + i * width + b)
     for j in range(N):
@@ -213,9 +215,9 @@ def pair_energies(
             b2 = radius_i * tl.load(born_ptr + j * width + b)
             more, more_push, change = polarise(charges, r2, b2, KAPPA, SOLUTE, SOLVENT, CUTOFF)
             value, push, by_log = value + more, push + more_push, by_log + change
-        energy += value
+        energy, lost = add_exactly(energy, lost, value)
         fx, fy, fz = fx + push * dx, fy + push * dy, fz + push * dz
-    total = 0.5 * energy.to(tl.float64)
+    total = 0.5 * (energy.to(tl.float64) - lost.to(tl.float64))
     if IN_SOLVENT:
         inverse, salt = 1.0 / radius_i, -0.5 * charge_i * charge_i * SOLVENT
         if KAPPA > 0.0:
