@@ -73,6 +73,37 @@ def test_without_friction_it_is_verlet() -> None:
         torch.testing.assert_close(getattr(inside, name), getattr(outside, name), rtol=1e-7, atol=1e-7)
 
 
+def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
+    """Philox4x32-10 of counters (4, n)."""
+    word = counter.astype(np.uint64)
+    low, high = key
+    for _ in range(10):
+        first, second = word[0] * 0xD2511F53, word[2] * 0xCD9E8D57
+        mask = np.uint64(0xFFFFFFFF)
+        word = np.stack([(second >> 32) ^ word[1] ^ low, second & mask, (first >> 32) ^ word[3] ^ high, first & mask])
+        low, high = (low + 0x9E3779B9) % 2**32, (high + 0xBB67AE85) % 2**32
+    return word
+
+
+@pytest.mark.parametrize("instruction_set", instruction_sets())
+def test_random_numbers_are_those_of_philox(instruction_set: str) -> None:
+    """With the authors' published answer, and with friction so high that a step leaves nothing but noise."""
+    answer = philox(np.zeros((4, 1)), (0, 0))[:, 0]
+    assert [f"{int(word):08x}" for word in answer] == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
+    engine = CompiledPotential(free(5), instruction_set=instruction_set)
+    state, thermal = begin(engine, torch.zeros(40, 5, 3, dtype=torch.float64), torch.full((5,), 12.0))
+    integrator = Integrator(torch.full((5,), 12.0), 0.002, friction=1e5)
+    v = run_langevin(state, engine, integrator, thermal, 3, generator(11)).v.flatten(1).numpy()
+    seed = int(torch.randint(2**63 - 1, (), generator=generator(11)))
+    step, walker, draw = np.full(160, 2), np.repeat(np.arange(40), 4), np.tile(np.arange(4), 40)
+    words = philox(np.stack([step, 0 * step, walker, draw]), (seed % 2**32, seed >> 32))
+    uniform = ((words >> np.uint64(1)).astype(np.float64) + 0.5) / 2**31
+    size, turn = np.sqrt(-2 * np.log(uniform[::2])), 2 * np.pi * uniform[1::2]
+    normal = np.stack([size[0] * np.cos(turn[0]), size[0] * np.sin(turn[0]), size[1] * np.cos(turn[1]),
+                       size[1] * np.sin(turn[1])], 1).reshape(40, 16)  # fmt: skip
+    np.testing.assert_allclose(v, math.sqrt(THERMAL / 12.0) * normal[:, :15], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("instruction_set", instruction_sets())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_random_numbers_are_normal_and_independent(instruction_set: str, dtype: torch.dtype) -> None:
