@@ -20,19 +20,21 @@ from gibbsian.bench.rows import Metric, Row, RowKey
 from gibbsian.bench.systems import ENGINE
 from gibbsian.bench.tables import Place
 from gibbsian.chem.system import System
-from gibbsian.potentials import ENGINES, potential
+from gibbsian.potentials import potential
 from gibbsian.potentials.base import Potential
 from gibbsian.potentials.compiled import is_built, usable_cores
 from gibbsian.potentials.openmm import OpenMMPotential
 from gibbsian.potentials.openmm_best import with_builtin_born
+from gibbsian.potentials.triton import has_triton
 from gibbsian.progress import Report, silent
 
 _PRECISIONS = {
     "torch-float32": ("torch", torch.float32),
     "compiled-float32": ("compiled", torch.float32),
     "compiled-float64": ("compiled", torch.float64),
+    "triton-float32": ("triton", torch.float32),
 }
-_PLATFORMS = ("Reference", "CPU")
+_PLATFORMS = {"cpu": ("Reference", "CPU"), "cuda": ("CUDA",)}
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,9 @@ class Budget:
 
 
 def rows() -> list[RowKey]:
-    """Every system with every engine and precision that is there; the compiled one may not have been built."""
-    there = [engine for engine in ENGINES if engine != "compiled" or is_built()]
-    offered = [name for name, (engine, _) in _PRECISIONS.items() if engine in there]
+    """Every system with every engine and precision that is there."""
+    there = {"compiled": is_built(), "triton": torch.cuda.is_available() and has_triton()}
+    offered = [name for name, (engine, _) in _PRECISIONS.items() if there.get(engine, True)]
     return [RowKey("engine", system, row) for system in ENGINE for row in offered]
 
 
@@ -98,15 +100,17 @@ def measure(
     budget, n_cores = budget or Budget(), usable_cores()
     name, dtype = _PRECISIONS[key.row]
     with ExitStack() as stack:
-        opponents = _opponents(system, n_cores if workers is None else workers, stack)
-        engine = potential(system, name, dtype)
+        device = "cuda" if name == "triton" else "cpu"
+        opponents = _opponents(system, n_cores if workers is None else workers, _PLATFORMS[device], stack)
+        engine = potential(system, name, dtype, device)
         threads = n_cores
         if name == "torch":  # its own threads do not always pay
             trial = _conformations(system, 64, dtype, budget)
             threads = min((1, n_cores), key=lambda n: _seconds_with(n, engine, trial))
         stack.enter_context(_threads(threads))
         engines = {"engine": engine, **{k: o.potential for k, o in opponents.items()}}
-        turns = {k: _Turn.sized(system, e, dtype, budget) for k, e in engines.items()}
+        places = {k: device if k == "engine" else "cpu" for k in engines}
+        turns = {k: _Turn.sized(system, e, dtype, budget, places[k]) for k, e in engines.items()}
         seconds: dict[str, list[float]] = {k: [] for k in turns}
         for done in range(1, budget.rounds + 1):
             for k, turn in turns.items():
@@ -150,15 +154,15 @@ class _Opponent:
     what: str
 
 
-def _opponents(system: System, workers: int, stack: ExitStack) -> dict[str, _Opponent]:
-    """Return OpenMM as shipped, and at its best where that is something else."""
+def _opponents(system: System, workers: int, platforms: Sequence[str], stack: ExitStack) -> dict[str, _Opponent]:
+    """Return OpenMM as shipped on the best of some platforms, and at its best where that is something else."""
     forms: dict[str, Any] = {"as shipped": system.openmm_system}
     swapped = with_builtin_born(system)
     if swapped is not None:
         forms["GBSAOBCForce"] = swapped
     trials: dict[tuple[str, str], float] = {}
     for form, openmm_system in forms.items():
-        for platform in _PLATFORMS:
+        for platform in platforms:
             trials[form, platform] = _trial(OpenMMPotential(openmm_system, 1, platform), system)
 
     def opponent(form: str, platform: str) -> _Opponent:
@@ -198,29 +202,37 @@ class _Turn:
         began = time.perf_counter()
         for _ in range(self.repeats):
             self.engine.energy_and_force(self.x)
+        _wait(self.x)
         return time.perf_counter() - began
 
     @classmethod
-    def sized(cls, system: System, engine: Potential, dtype: torch.dtype, budget: Budget) -> "_Turn":
+    def sized(cls, system: System, engine: Potential, dtype: torch.dtype, budget: Budget, device: str) -> "_Turn":
         """Find the batch that takes about the time wanted, by batches that grow; the first one also warms up."""
         # OpenMM's pool of processes starts at 64 conformations.
         n = 64
-        x = _conformations(system, n, dtype, budget)
+        x = _conformations(system, n, dtype, budget).to(device)
         engine.energy_and_force(x)
         while (spent := _timed(engine, x)) < budget.seconds / 4 and n < budget.most:
             n = min(4 * n, budget.most)
-            x = _conformations(system, n, dtype, budget)
+            x = _conformations(system, n, dtype, budget).to(device)
         wanted = n * budget.seconds / spent
         if wanted < budget.most:
             n = max(64, int(wanted))
-            return cls(engine, _conformations(system, n, dtype, budget), 1)
+            return cls(engine, _conformations(system, n, dtype, budget).to(device), 1)
         return cls(engine, x, max(1, round(wanted / n)))
 
 
 def _timed(engine: Potential, x: Tensor) -> float:
     began = time.perf_counter()
     engine.energy_and_force(x)
+    _wait(x)
     return time.perf_counter() - began
+
+
+def _wait(x: Tensor) -> None:
+    """Wait for the device of `x`, which may still be at work."""
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
 
 
 def _conformations(system: System, n: int, dtype: torch.dtype, budget: Budget) -> Tensor:
