@@ -6,6 +6,7 @@ and continue where they were stopped.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from gibbsian.progress import Report, silent
 
 SEEDS = (0, 1, 2)
 """Independent replica-exchange simulations behind a reference."""
+
+CONVERGED = 0.05
+"""Largest error, in kT, of a converged reference; the cost of one is extrapolated with error^-2."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +185,11 @@ def _certified(key: RowKey, system: System, budget: Budget, place: Place) -> Row
     for needed in (*keys, slow):
         if not needed.path(place.results).exists() or not (_folder(needed, place) / "manifest.json").exists():
             raise InputError(f"{key.system}: no finished {needed.row} row, seed {needed.seed}; run {needed.command}")
+    rows = [read_row(k.path(place.results)) for k in keys]
     reference = certify(
         key.system,
         system.key,
-        [read_row(k.path(place.results)) for k in keys],
+        rows,
         (load_simulation(_folder(k, place), system) for k in keys),
         load_simulation(_folder(slow, place), system),
         budget.lag_ps,
@@ -194,9 +199,11 @@ def _certified(key: RowKey, system: System, budget: Budget, place: Place) -> Row
     for basin in reference.basins:
         metrics[f"free_energy {basin.name}"] = Metric(*basin.free_energy)
         metrics[f"probability {basin.name}"] = Metric(*basin.probability)
-    metrics["largest_gated_error"] = Metric(
-        max((basin.free_energy.error for basin in reference.basins if basin.gated), default=None)
-    )
+    error = max((basin.free_energy.error for basin in reference.basins if basin.gated), default=math.nan)
+    spent = sum(row.metrics["core_seconds"].value or 0.0 for row in rows)
+    metrics["largest_gated_error"] = Metric(error)
+    metrics["core_seconds"] = Metric(spent)
+    metrics["core_seconds_if_converged"] = Metric(spent * (error / CONVERGED) ** 2)
     return Row(key, metrics, {"seeds": list(SEEDS), "file": path.name}, hardware())
 
 

@@ -19,3 +19,17 @@ def random_rotations(n: int, generator: torch.Generator, dtype: torch.dtype = to
         torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
     ]
     return torch.stack(rows, -2)
+
+
+def randomly_turned(x: Tensor, generator: torch.Generator) -> Tensor:
+    """`x` (B, n, 3) centred, each conformation turned by an independent uniform rotation."""
+    rotations = random_rotations(len(x), generator, x.dtype).to(x.device)
+    return centred(x) @ rotations.transpose(1, 2)
+
+
+def mean_free_basis(n: int) -> Tensor:
+    """Orthonormal rows (n - 1, n) that are perpendicular to the mean of `n` numbers (Helmert's matrix), float64."""
+    rows = torch.tril(torch.ones(n - 1, n, dtype=torch.float64))
+    k = torch.arange(1, n, dtype=torch.float64)
+    rows[torch.arange(n - 1), torch.arange(1, n)] = -k
+    return rows / torch.sqrt(k * (k + 1.0))[:, None]
