@@ -1,0 +1,306 @@
+"""What a Cartesian flow does about position and orientation, which no energy sees: three gauges with one interface.
+
+A gauge maps conformations in nm to tokens (B, T, 3) of about unit size and back, with the log-determinant in the
+measure of the package; it says which numbers of a token exist, how training data are moved, and which density the flow
+gives to the centre of mass. All tensors are float64 on the device of what comes in.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from gibbsian.chem.topology import Topology
+from gibbsian.coords.frame import Frame, frame_mask, log_frame_jacobian, middle_frame, to_frame
+from gibbsian.coords.gauge import centred, mean_free_basis, randomly_turned
+from gibbsian.coords.internal import mean_free_constant
+from gibbsian.errors import InputError
+
+LEAST_HEIGHT = 0.05
+"""nm that the third atom of a frame must keep from the line through the other two."""
+COM_LAWS = ("gaussian", "chi3")
+
+
+class Gauge(Protocol):
+    """How a Cartesian flow treats the pose."""
+
+    @property
+    def mask(self) -> Tensor:
+        """The numbers of each token that exist, (T, 3) bool; the others are zero."""
+        ...
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, T, 3) of conformations (B, n, 3) nm, and log |d tokens / dx| (B,)."""
+        ...
+
+    def inverse(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Conformations (B, n, 3) nm of tokens, and log |dx / d tokens| (B,)."""
+        ...
+
+    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Move conformations as the flow expects its training data; their shapes do not change."""
+        ...
+
+    def log_gauge(self, x: Tensor) -> Tensor:
+        """Log density (B,) given to the orthonormal centre of mass ``sqrt(n) c`` in nm; zero where there is none."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what was taken from data, for storage."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class SoftGauge:
+    """All 3n coordinates; training data are turned at random and their centre is drawn from N(0, s^2 / n).
+
+    That width is the one of `n` independent normals, so the base distribution has it right from the start. The
+    flow learns both laws only approximately, "softly"; the centre's is divided out exactly.
+
+    Attributes
+    ----------
+    n_atoms, scale
+        Atoms; nm per network unit (s).
+    com
+        Density given to the centre c: ``gaussian`` is the law of the noise, so a perfect flow has equal weights.
+        ``chi3`` is Proposition 1 of arXiv 2502.18462: the law of |c| in place of that of c, which adds a factor
+        ``|c|^2`` and caps the effective sample size at 60 %. It is here to reproduce that, normalised over c.
+    """
+
+    n_atoms: int
+    scale: Tensor
+    com: str = "gaussian"
+
+    def __post_init__(self) -> None:
+        if self.com not in COM_LAWS:
+            raise InputError(f"tarflow: com: got {self.com!r}; the laws of the centre are {', '.join(COM_LAWS)}")
+
+    @classmethod
+    def from_data(cls, x: Tensor, weights: Tensor, com: str = "gaussian") -> Self:
+        """Take the scale of weighted conformations (m, n, 3) nm."""
+        return cls(x.shape[1], _spread(centred(x.double()), weights), com)
+
+    @property
+    def mask(self) -> Tensor:
+        """Every coordinate of every atom."""
+        return torch.ones(self.n_atoms, 3, dtype=torch.bool)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Divide by the scale."""
+        return x / self.scale.to(x), -self._log_volume(x)
+
+    def inverse(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Multiply by the scale."""
+        return tokens * self.scale.to(tokens), self._log_volume(tokens)
+
+    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Centre, turn uniformly, then move the centre at random."""
+        noise = torch.randn(len(x), 1, 3, generator=generator, dtype=x.dtype).to(x.device)
+        return randomly_turned(x, generator) + noise * self.scale.to(x) / math.sqrt(self.n_atoms)
+
+    def log_gauge(self, x: Tensor) -> Tensor:
+        """Law of the centre; its width is fixed, never that of a batch."""
+        scale = self.scale.to(x.device)
+        square = self.n_atoms * x.double().mean(1).square().sum(-1) / scale.square()
+        log_gauge = -0.5 * square - 1.5 * torch.log(2.0 * math.pi * scale.square())
+        return log_gauge + torch.log(square / 3.0) if self.com == "chi3" else log_gauge
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the scale."""
+        return {"scale": self.scale}
+
+    def _log_volume(self, x: Tensor) -> Tensor:
+        return (3 * self.n_atoms * torch.log(self.scale)).to(x.device).expand(len(x))
+
+
+@dataclass(frozen=True, eq=False)
+class MeanFreeGauge:
+    """The 3n - 3 coordinates of an orthonormal basis without the centre of mass; data are turned at random.
+
+    No density is given to the centre, but tokens are differences, not atoms.
+
+    Attributes
+    ----------
+    n_atoms, scale
+        Atoms; nm per network unit.
+    """
+
+    n_atoms: int
+    scale: Tensor
+
+    @classmethod
+    def from_data(cls, x: Tensor, weights: Tensor) -> Self:
+        """Take the scale of weighted conformations (m, n, 3) nm."""
+        return cls(x.shape[1], _spread(mean_free_basis(x.shape[1]) @ x.double(), weights))
+
+    @property
+    def mask(self) -> Tensor:
+        """Every coordinate of every difference."""
+        return torch.ones(self.n_atoms - 1, 3, dtype=torch.bool)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Project on the basis and divide by the scale."""
+        return mean_free_basis(self.n_atoms).to(x) @ x / self.scale.to(x), -self._log_volume(x)
+
+    def inverse(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Conformations with their centre at the origin."""
+        return mean_free_basis(self.n_atoms).to(tokens).T @ tokens * self.scale.to(tokens), self._log_volume(tokens)
+
+    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Centre and turn uniformly."""
+        return randomly_turned(x, generator)
+
+    def log_gauge(self, x: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros(len(x), dtype=torch.float64, device=x.device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the scale."""
+        return {"scale": self.scale}
+
+    def _log_volume(self, x: Tensor) -> Tensor:
+        return ((3 * self.n_atoms - 3) * torch.log(self.scale)).to(x.device).expand(len(x))
+
+
+@dataclass(frozen=True, eq=False)
+class FrameGauge:
+    """The 3n - 6 coordinates in a frame of three atoms: the density does not depend on the pose at all.
+
+    ``log r12`` and ``log v`` in place of the two positive coordinates, each standardised alone; other coordinates are
+    centred atom by atom and share one scale. See `gibbsian.coords.frame` for the Jacobian.
+
+    Attributes
+    ----------
+    frame
+        Atoms 1, 2, 3.
+    centre
+        (n, 3) what is subtracted: means of ``log r12``, ``u`` and ``log v`` in their places, of positions in nm else.
+    scale
+        (n, 3) what it is divided by; one where there is no coordinate.
+    """
+
+    frame: Frame
+    centre: Tensor
+    scale: Tensor
+
+    @classmethod
+    def from_data(cls, topology: Topology, x: Tensor, weights: Tensor, frame: Frame | None = None) -> Self:
+        """Take means and spreads of weighted conformations (m, n, 3) nm; the frame is CA, N, C in the middle.
+
+        Raises
+        ------
+        InputError
+            If the frame's atoms are unusable: not three of the molecule, or near a line in some conformation.
+        """
+        frame = middle_frame(topology) if frame is None else frame
+        if len(set(frame)) != 3 or not all(0 <= atom < topology.n_atoms for atom in frame):
+            raise InputError(f"body frame: atoms {list(frame)}; name three different ones of {topology.n_atoms}")
+        body = to_frame(x.double(), frame)
+        height = float(body[:, frame[2], 1].min())
+        if not height > LEAST_HEIGHT:
+            raise InputError(
+                f"body frame: atoms {list(frame)} come within {height:.3f} nm of a line; "
+                "name three at an angle in `frame`"
+            )
+        mask = frame_mask(topology.n_atoms, frame)
+        logs = _with_logs(body, frame)
+        centre = torch.where(mask, torch.einsum("b,bnd->nd", weights, logs), 0.0)
+        square = torch.einsum("b,bnd->nd", weights, (logs - centre).square())
+        others = mask.clone()
+        others[list(frame)] = False
+        own = square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()
+        shared = square[others].mean().sqrt() if bool(others.any()) else own.new_ones(())
+        return cls(frame, centre, torch.where(others, shared, torch.where(mask, own, 1.0)))
+
+    @property
+    def mask(self) -> Tensor:
+        """Coordinates that are free in the frame."""
+        return frame_mask(len(self.centre), self.frame)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn into the frame, take logarithms of the positive coordinates, standardise."""
+        body = to_frame(x, self.frame)
+        # Absent coordinates are zero but for rounding, which must not reach the flow.
+        tokens = (_with_logs(body, self.frame) - self.centre.to(x)) / self.scale.to(x) * self.mask.to(x)
+        return tokens, -self._log_volume(body)
+
+    def inverse(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Conformations with their centre at the origin, oriented by the frame."""
+        body = tokens * self.scale.to(tokens) + self.centre.to(tokens)
+        body = torch.where(_positive(self.mask, self.frame).to(tokens.device), torch.exp(body), body)
+        return centred(body), self._log_volume(body)
+
+    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Nothing to move."""
+        return x
+
+    def log_gauge(self, x: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros(len(x), dtype=torch.float64, device=x.device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the frame, the means and the scales."""
+        return {"frame": torch.tensor(self.frame), "centre": self.centre, "scale": self.scale}
+
+    def _log_volume(self, body: Tensor) -> Tensor:
+        """``log |d(shape) / d tokens|``, with ``dr = r d log r`` and ``dv = v d log v`` beside the frame's own."""
+        logs = torch.log(body[:, self.frame[1], 0]) + torch.log(body[:, self.frame[2], 1])
+        constant = self.scale.log().sum().to(body) + mean_free_constant(len(self.centre))
+        return log_frame_jacobian(body, self.frame) + logs + constant
+
+
+def _positive(mask: Tensor, frame: Frame) -> Tensor:
+    """Where ``r12`` and ``v`` are, (n, 3) bool."""
+    positive = torch.zeros_like(mask)
+    positive[frame[1], 0] = positive[frame[2], 1] = True
+    return positive
+
+
+def _with_logs(body: Tensor, frame: Frame) -> Tensor:
+    positive = _positive(torch.ones(body.shape[1:], dtype=torch.bool), frame).to(body.device)
+    # The inner `where` keeps the logarithm's gradient finite where it is not used.
+    return torch.where(positive, torch.log(torch.where(positive, body, 1.0)), body)
+
+
+def _spread(deviation: Tensor, weights: Tensor) -> Tensor:
+    """Root of the weighted mean square over conformations and coordinates."""
+    return torch.sqrt(weights @ deviation.square().mean((1, 2)))
+
+
+GAUGES = ("soft", "meanfree", "frame")
+
+
+def new_gauge(
+    kind: str, topology: Topology, x: Tensor, log_w: Tensor | None, com: str = "gaussian", frame: Frame | None = None
+) -> Gauge:
+    """Make a gauge of a kind from weighted conformations `x` (m, n, 3) nm.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind, or data that it cannot use.
+    """
+    weights = torch.full((len(x),), 1.0 / len(x)).double() if log_w is None else torch.softmax(log_w.double(), 0)
+    match kind:
+        case "soft":
+            return SoftGauge.from_data(x, weights, com)
+        case "meanfree":
+            return MeanFreeGauge.from_data(x, weights)
+        case "frame":
+            return FrameGauge.from_data(topology, x, weights, frame)
+    raise InputError(f"tarflow: gauge: got {kind!r}; the gauges are {', '.join(GAUGES)}")
+
+
+def stored_gauge(kind: str, n_atoms: int, tensors: dict[str, Tensor], com: str) -> Gauge:
+    """Rebuild a gauge from its `tensors`."""
+    match kind:
+        case "soft":
+            return SoftGauge(n_atoms, tensors["scale"], com)
+        case "meanfree":
+            return MeanFreeGauge(n_atoms, tensors["scale"])
+        case "frame":
+            first, second, third = tensors["frame"].tolist()
+            return FrameGauge((first, second, third), tensors["centre"], tensors["scale"])
+    raise InputError(f"tarflow: gauge: got {kind!r}; the gauges are {', '.join(GAUGES)}")

@@ -1,0 +1,311 @@
+"""TarFlow (arXiv 2412.06329), a transformer flow, on the atoms of a molecule as in arXiv 2502.18462.
+
+    x -> gauge -> tokens -> block 1 -> ... -> block M -> z ~ N(0, 1),    q(x) = N(z) |dz / dx|
+
+A block moves every token by an affine map whose coefficients a causal transformer computes from the tokens before it;
+every second block takes them in reverse. The density costs one parallel pass, a sample one pass per token with cached
+keys and values. What the flow does about position and orientation is the choice of its gauge.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from gibbsian.chem.residues import symmetry_groups
+from gibbsian.chem.topology import Topology
+from gibbsian.coords.permutations import random_relabelling
+from gibbsian.errors import InputError
+from gibbsian.models.gauges import COM_LAWS, Gauge, new_gauge, stored_gauge
+from gibbsian.models.layers.autoregressive import AutoregressiveBlock
+from gibbsian.models.storage import read_tensors, write_tensors
+
+FORMAT = "gibbsian-tarflow-1"
+CHUNK = 1024
+STATISTICS_FRAMES = 50_000
+LEAST_FRAMES = 10
+
+
+@dataclass(frozen=True)
+class TarFlowConfig:
+    """Sizes and choices of the flow; the default is small enough for a CPU.
+
+    Attributes
+    ----------
+    blocks, depth, width, head
+        Blocks, transformer layers in each, numbers per token, numbers per attention head.
+    tokens
+        ``atom``: three numbers per token. ``coordinate``: one, as published for alanine dipeptide, at 3 times the cost.
+    triangular
+        Let the scale of an atom be a lower triangular matrix in place of three numbers.
+    start
+        Put a learnt token first, so that every block transforms its first token too.
+    bound
+        Log-scales of a block stay within (-bound, bound).
+    gauge
+        ``soft``: rotation augmentation and noise on the centre of mass, as published. ``meanfree``: the same without a
+        centre. ``frame``: 3n - 6 coordinates in a frame fixed to three atoms.
+    com
+        Law of the centre of mass for ``soft``: ``gaussian`` is exact, ``chi3`` the published one.
+    frame
+        The three atoms of ``frame``; by default CA, N, C in the middle of the chain.
+    recompute
+        Keep only what enters each block during training and compute the rest again: less memory, a third more time.
+    """
+
+    blocks: int = 4
+    depth: int = 2
+    width: int = 64
+    head: int = 64
+    tokens: Literal["atom", "coordinate"] = "atom"
+    triangular: bool = False
+    start: bool = False
+    bound: float = 4.0
+    gauge: Literal["soft", "meanfree", "frame"] = "soft"
+    com: Literal["gaussian", "chi3"] = "gaussian"
+    frame: tuple[int, int, int] | None = None
+    recompute: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.blocks, self.depth, self.width, self.head) < 1 or self.width % self.head:
+            raise InputError(
+                f"tarflow: blocks {self.blocks}, depth {self.depth}, width {self.width}, head {self.head}; "
+                "give positive numbers and a width that is a multiple of head"
+            )
+        if self.bound <= 0.0 or self.com not in COM_LAWS:
+            raise InputError(
+                f"tarflow: bound {self.bound}, com {self.com!r}; give a positive bound and one of {', '.join(COM_LAWS)}"
+            )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A size with where it comes from."""
+
+    config: TarFlowConfig
+    source: str
+
+
+_PAPER = "arXiv 2502.18462, appendix E.4; tokens are atoms"
+PRESETS = {
+    "small": Preset(TarFlowConfig(), "for CPUs and tests"),
+    "ACE-ALA-NME": Preset(TarFlowConfig(4, 4, 256), _PAPER + " where the paper takes coordinates"),
+    "AAA": Preset(TarFlowConfig(6, 6, 256), _PAPER),
+    "ACE-AAA-NME": Preset(TarFlowConfig(6, 6, 384), _PAPER + "; the public code has width 256"),
+    "AAAAAA": Preset(TarFlowConfig(6, 6, 384), _PAPER),
+    "GYDPETGTWG": Preset(TarFlowConfig(8, 8, 512), _PAPER + "; the public code has width 384"),
+}
+"""Sizes by system; take one with `dataclasses.replace` to change its gauge."""
+
+
+class TarFlow(nn.Module):
+    """Exact-density generator of all-atom conformations in Cartesian coordinates (a `Proposal`).
+
+    Parameters
+    ----------
+    topology
+        Molecule.
+    gauge
+        From `TarFlow.from_data` or a file.
+    config
+        Sizes and choices.
+    """
+
+    def __init__(self, topology: Topology, gauge: Gauge, config: TarFlowConfig = TarFlowConfig()) -> None:
+        super().__init__()
+        self.topology, self.gauge, self.config = topology, gauge, config
+        self.n_atoms = topology.n_atoms
+        mask = gauge.mask
+        self._n_dims = int(mask.sum())
+        blocks = [
+            AutoregressiveBlock(
+                mask.reshape(-1, 1) if config.tokens == "coordinate" else mask,
+                config.width,
+                config.depth,
+                config.head,
+                bound=config.bound,
+                triangular=config.triangular,
+                start=config.start,
+                reverse=index % 2 == 1,
+            )
+            for index in range(config.blocks)
+        ]
+        self.blocks = nn.ModuleList(blocks)
+        self.mask: Tensor
+        self.register_buffer("mask", mask.float(), persistent=False)
+
+    @classmethod
+    def from_data(
+        cls,
+        topology: Topology,
+        x: Tensor,
+        log_w: Tensor | None = None,
+        config: TarFlowConfig = TarFlowConfig(),
+        seed: int = 0,
+    ) -> Self:
+        """Make an untrained flow with the length scale of weighted conformations `x` (n, n_atoms, 3) nm.
+
+        They are relabelled by random symmetries first, as in training, and thinned to 50,000.
+
+        Raises
+        ------
+        InputError
+            If there are fewer than ten conformations, or the gauge cannot use them.
+        """
+        if len(x) < LEAST_FRAMES:
+            raise InputError(f"training data: {len(x)} conformations; give at least {LEAST_FRAMES}")
+        stride = -(-len(x) // STATISTICS_FRAMES)
+        x, log_w = x[::stride], None if log_w is None else log_w[::stride]
+        x = random_relabelling(x, symmetry_groups(topology), torch.Generator().manual_seed(seed))
+        gauge = new_gauge(config.gauge, topology, x, log_w, config.com, config.frame)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(topology, gauge, config)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density of `x` (B, n_atoms, 3) nm, (B,) float64; -inf where it is not finite.
+
+        Over all 3n coordinates for the soft gauge, in the mean-free orthonormal measure for the others; with
+        `log_gauge` both give the same log Z.
+        """
+        log_q = torch.cat([self._log_prob(part) for part in x.split(CHUNK)])
+        return torch.where(torch.isfinite(log_q), log_q, -torch.inf)
+
+    def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Log density (B,) and its gradient with respect to x (B, n_atoms, 3) in 1/nm, float64.
+
+        No gradients of the weights are computed or kept.
+        """
+        values, grads = [], []
+        with _frozen(self), torch.enable_grad():
+            for part in x.detach().double().split(CHUNK):
+                leaf = part.clone().requires_grad_(True)
+                log_q = self.log_prob(leaf)
+                grads.append(torch.autograd.grad(log_q.sum(), leaf)[0])
+                values.append(log_q.detach())
+        return torch.cat(values), torch.cat(grads)
+
+    def log_gauge(self, x: Tensor) -> Tensor:
+        """Log density (B,) given to the centre of mass, float64; zero where the gauge has none."""
+        return self.gauge.log_gauge(x)
+
+    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Move training conformations (B, n_atoms, 3) nm as the gauge asks; shapes do not change."""
+        return self.gauge.augment(x, generator)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw `n` conformations (n, n_atoms, 3) nm and log q (n,), both float64.
+
+        The density is computed from the final coordinates, the same way as by `log_prob`.
+        """
+        x, _ = self.rsample(n, generator)
+        return x, self.log_prob(x)
+
+    def rsample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw conformations (n, n_atoms, 3) nm and log q (n,) of the generating path, not differentiable.
+
+        Raises
+        ------
+        InputError
+            Where gradients are asked for: a sample takes one pass per token, which no reverse KL can afford.
+        """
+        if torch.is_grad_enabled():
+            raise InputError("tarflow: samples are not differentiable; set w_kl to 0 in every stage")
+        parts = [self._generate(min(CHUNK, n - start), generator) for start in range(0, n, CHUNK)]
+        positions, log_q = zip(*parts, strict=True)
+        return torch.cat(positions), torch.cat(log_q)
+
+    @torch.no_grad()
+    def round_trip_error(self, x: Tensor) -> Tensor:
+        """Largest change of a token (B,), in network units, of `x` (B, n_atoms, 3) nm mapped to the base and back."""
+        tokens, _ = self._tokens(x)
+        back, _ = self._from_base(self._to_base(tokens)[0])
+        return (back - tokens).abs().amax((1, 2)).to(x.device)
+
+    def save(self, path: Path | str) -> None:
+        """Write the flow, its gauge and its molecule to one safetensors file."""
+        header = {"format": FORMAT, "topology": self.topology.to_dict(), "config": asdict(self.config)}
+        gauge = {f"gauge.{name}": tensor for name, tensor in self.gauge.tensors().items()}
+        write_tensors(Path(path), gauge | self.state_dict(), header)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a flow written by `save`.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged or not a TarFlow.
+        """
+        tensors, header = read_tensors(Path(path), FORMAT)
+        frame = header["config"]["frame"]
+        config = TarFlowConfig(**header["config"] | {"frame": None if frame is None else tuple(frame)})
+        topology = Topology.from_dict(header["topology"])
+        names = [name for name in tensors if name.startswith("gauge.")]
+        gauge = {name.removeprefix("gauge."): tensors.pop(name) for name in names}
+        flow = cls(topology, stored_gauge(config.gauge, topology.n_atoms, gauge, config.com), config)
+        flow.load_state_dict(tensors)
+        return flow
+
+    def _log_prob(self, x: Tensor) -> Tensor:
+        tokens, log_det = self._tokens(x)
+        z, change = self._to_base(tokens)
+        return (self._log_normal(z) + change + log_det).to(x.device)
+
+    def _tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        parameter = next(self.parameters())
+        tokens, log_det = self.gauge.forward(x.to(parameter.device, torch.float64))
+        return tokens.to(parameter.dtype), log_det
+
+    def _to_base(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return base variables (B, T, 3) of tokens, and the log-determinant (B,), float64."""
+        v, log_det = self._split(tokens), tokens.new_zeros(len(tokens), dtype=torch.float64)
+        for block in self.blocks:
+            if self.config.recompute and torch.is_grad_enabled():
+                v, change = checkpoint(block, v, use_reentrant=False, preserve_rng_state=False)
+            else:
+                v, change = block(v)
+            log_det = log_det + change
+        return v.reshape(tokens.shape), log_det
+
+    def _from_base(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens (B, T, 3) of base variables, and the log-determinant (B,), float64."""
+        v, log_det = self._split(z), z.new_zeros(len(z), dtype=torch.float64)
+        for block in reversed(self.blocks):
+            assert isinstance(block, AutoregressiveBlock)
+            v, change = block.inverse(v)
+            log_det = log_det + change
+        return v.reshape(z.shape), log_det
+
+    def _generate(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        noise = torch.randn((n, *self.mask.shape), generator=generator, dtype=self.mask.dtype)
+        noise = noise.to(self.mask.device) * self.mask
+        tokens, change = self._from_base(noise)
+        x, log_j = self.gauge.inverse(tokens.double())
+        return x, self._log_normal(noise) - change - log_j
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        return tokens.reshape(len(tokens), -1, 1) if self.config.tokens == "coordinate" else tokens
+
+    def _log_normal(self, z: Tensor) -> Tensor:
+        return -0.5 * z.double().square().sum((1, 2)) - 0.5 * self._n_dims * math.log(2.0 * math.pi)
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Switch off the gradients of all weights, which saves their time and memory."""
+    learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in learnt:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learnt:
+            parameter.requires_grad_(True)
