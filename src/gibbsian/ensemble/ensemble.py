@@ -92,6 +92,8 @@ class Ensemble:
     def log_z(self) -> Estimate:
         """Log partition function and its error; only for samples of a generator with a density.
 
+        With ``provenance["ancestors"]``, the number of draws that resampled particles descend from, the error is theirs.
+
         Raises
         ------
         InputError
@@ -99,6 +101,8 @@ class Ensemble:
         """
         if self.log_q is None:
             raise InputError("log_z: these samples have no log_q, so Z is not known from them; use importance samples")
+        if self.lineage is not None and "ancestors" in self.provenance:
+            return weights.log_z_ancestors(self.log_w, self.lineage, int(self.provenance["ancestors"]))
         if self.lineage is not None:
             return weights.log_z_bootstrap(self.log_w, lineage=self.lineage)
         return weights.log_z(self.log_w)

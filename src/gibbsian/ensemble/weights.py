@@ -106,6 +106,23 @@ def log_z_bootstrap(
     return Estimate(float(logsumexp(values) - np.log(len(values))), error)
 
 
+def log_z_ancestors(log_w: ArrayLike, ancestors: NDArray[np.int64], n_ancestors: int) -> Estimate:
+    """Log of the mean weight of resampled particles, with the error that their ancestors imply.
+
+    Ancestor a, one of `n_ancestors` independent draws, holds the share W_a of the weight, zero if its line died out.
+    The error is sqrt(N / (N - 1) sum_a (W_a - 1/N)^2), which without resampling is that of `log_z`
+    (Lee and Whiteley, arXiv 1509.00394).
+    """
+    values = checked(log_w)
+    if not np.isfinite(values).any():
+        return Estimate(-np.inf, np.inf)
+    shares = np.bincount(np.unique(ancestors, return_inverse=True)[1], weights=normalised(values))
+    extinct = n_ancestors - len(shares)
+    spread = float(np.sum((shares - 1 / n_ancestors) ** 2)) + extinct / n_ancestors**2
+    error = np.sqrt(spread * n_ancestors / max(n_ancestors - 1, 1))
+    return Estimate(float(logsumexp(values) - np.log(len(values))), float(error))
+
+
 def k_hat(log_w: ArrayLike) -> float:
     """Shape of a generalised Pareto fit to the largest weights (PSIS k-hat).
 

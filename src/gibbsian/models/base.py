@@ -40,3 +40,26 @@ class Proposal(SamplingProposal, Protocol):
     def log_gauge(self, x: Tensor) -> Tensor:
         """Log density (B,) given to what physics does not see (the centre of mass); zero where there is none."""
         ...
+
+
+@runtime_checkable
+class LatentProposal(Proposal, Protocol):
+    """A proposal that is a bijection of simple latent variables, so that samplers can redraw a part of them.
+
+    Each latent variable is independent of the others: standard normal, or uniform on the circle [0, 1).
+    """
+
+    def latent_circular(self) -> Tensor:
+        """Which of the d latent variables live on the circle, (d,) bool."""
+        ...
+
+    def to_latent(self, x: Tensor) -> Tensor:
+        """Latent variables (B, d), float64, of conformations (B, n_atoms, 3) nm in the support; NaN outside."""
+        ...
+
+    def from_latent(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Conformations (B, n_atoms, 3) nm of latent variables (B, d), and their `log_prob` (B,), float64.
+
+        Where `z` leads to no conformation: NaN and -inf.
+        """
+        ...

@@ -200,6 +200,32 @@ class SplineFlow(nn.Module):
             return torch.cat([kept, more]), torch.cat([(log_q - log_j)[inside], more_log_q])
         return x - x.mean(1, keepdim=True), log_q - log_j
 
+    def latent_circular(self) -> Tensor:
+        """Which latent variables are turns on the circle: those of the proper torsions, (d,) bool."""
+        p, narrow, a, b = self._sizes
+        return torch.arange(p + narrow + a + b) < p
+
+    @torch.no_grad()
+    def to_latent(self, x: Tensor) -> Tensor:
+        """Turns and normal variables (B, d), float64, of `x` (B, n_atoms, 3) nm; NaN outside the support."""
+        turns, z, log_det = self.standardise.forward(x.double())
+        dtype = next(self.parameters()).dtype
+        latent = torch.cat(self._encode(turns.to(dtype), z.to(dtype))[:3], -1).double()
+        return torch.where(torch.isfinite(log_det)[:, None], latent, torch.nan)
+
+    @torch.no_grad()
+    def from_latent(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Conformations (B, n_atoms, 3) nm, centred, and log q (B,) of latent variables (B, d)."""
+        p = self._sizes[0]
+        dtype = next(self.parameters()).dtype
+        turns, real, _ = self._generate(z[:, :p].to(dtype), z[:, p:].to(dtype))
+        x, _, inside = self.standardise.inverse(turns.double(), real.double())
+        sound = inside & torch.isfinite(x).all(-1).all(-1)
+        x = torch.where(sound[:, None, None], x - x.mean(1, keepdim=True), torch.nan)
+        log_q = torch.full((len(x),), -torch.inf, dtype=torch.float64)
+        log_q[sound] = self.log_prob(x[sound])
+        return x, log_q
+
     def save(self, path: Path | str) -> None:
         """Write the flow, its statistics and its molecule to one safetensors file."""
         header = {"format": FORMAT, "topology": self.topology.to_dict(), "config": asdict(self.config)}
@@ -224,14 +250,19 @@ class SplineFlow(nn.Module):
         return flow
 
     def _log_q(self, turns: Tensor, z: Tensor) -> Tensor:
-        p, n, a, _ = self._sizes
+        base_t, base_a, base_b, log_det = self._encode(turns, z)
+        return log_det + _log_normal(torch.cat([base_t[:, self._sizes[0] :], base_a, base_b], -1))
+
+    def _encode(self, turns: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Base variables of torsions, angles and bonds, and the log-determinant (B,)."""
+        _, n, a, _ = self._sizes
         narrow, angles, bonds = z.split([n, a, z.shape[1] - n - a], -1)
         torsions = torch.cat([turns, narrow], -1)
         context = self._context(torsions)
         base_t, d_t = self.torsions(torsions, torsions[:, :0])
         base_a, d_a = self.angles(angles, context)
         base_b, d_b = self.bonds(bonds, torch.cat([context, angles], -1))
-        return d_t + d_a + d_b + _log_normal(torch.cat([base_t[:, p:], base_a, base_b], -1))
+        return base_t, base_a, base_b, d_t + d_a + d_b
 
     def _generate(self, turns: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         p, n, a, b = self._sizes
