@@ -8,47 +8,48 @@ namespace gibbsian::GIBBSIAN_ISA {
 
 inline constexpr int kConstraintSweeps = 200;
 
+// Goes over the rigid bonds until `correct(i, j, 1/m_i, 1/m_j, length^2)` finds none that it must change.
+template <class T, class Correct>
+void sweep_bonds(const Motion<T>& motion, const Correct& correct) {
+    bool changed = true;
+    for (int sweep = 0; changed && sweep < kConstraintSweeps; ++sweep) {
+        changed = false;
+        for (std::size_t n = 0; n < motion.n_constraints; ++n) {
+            const Index i = motion.constrained[2 * n], j = motion.constrained[2 * n + 1];
+            const T over_i = T(1 / motion.masses[i]), over_j = T(1 / motion.masses[j]);
+            changed |= correct(i, j, over_i, over_j, T(motion.lengths[n] * motion.lengths[n]));
+        }
+    }
+}
+
 // Moves x until the rigid bonds have their lengths, along the bonds of `reference` (SHAKE).
 template <class T>
 void constrain_positions(const Motion<T>& motion, T* x, const T* reference) {
     const Vec<T> tolerance = splat(sizeof(T) == 4 ? T(2e-6) : T(1e-10));
-    bool moved = true;
-    for (int sweep = 0; moved && sweep < kConstraintSweeps; ++sweep) {
-        moved = false;
-        for (std::size_t n = 0; n < motion.n_constraints; ++n) {
-            const Index i = motion.constrained[2 * n], j = motion.constrained[2 * n + 1];
-            const T over_i = T(1 / motion.masses[i]), over_j = T(1 / motion.masses[j]);
-            const T length2 = T(motion.lengths[n] * motion.lengths[n]);
-            const auto d = load3(x, i) - load3(x, j), along = load3(reference, i) - load3(reference, j);
-            const Vec<T> excess = length2 - dot(d, d);
-            if (!any_less(tolerance * length2, absolute(excess))) continue;
-            moved = true;
-            const Vec<T> step = excess / (2 * (over_i + over_j) * dot(d, along));
-            add3(x, i, (step * over_i) * along);
-            add3(x, j, (-step * over_j) * along);
-        }
-    }
+    sweep_bonds(motion, [=](Index i, Index j, T over_i, T over_j, T length2) {
+        const auto d = load3(x, i) - load3(x, j), along = load3(reference, i) - load3(reference, j);
+        const Vec<T> excess = length2 - dot(d, d);
+        if (!any_less(tolerance * length2, absolute(excess))) return false;
+        const Vec<T> step = excess / (2 * (over_i + over_j) * dot(d, along));
+        add3(x, i, (step * over_i) * along);
+        add3(x, j, (-step * over_j) * along);
+        return true;
+    });
 }
 
 // Takes out of v what would change the lengths of the rigid bonds (RATTLE).
 template <class T>
 void constrain_velocities(const Motion<T>& motion, const T* x, T* v) {
     const Vec<T> tolerance = splat(sizeof(T) == 4 ? T(1e-6) : T(1e-10));
-    bool moved = true;
-    for (int sweep = 0; moved && sweep < kConstraintSweeps; ++sweep) {
-        moved = false;
-        for (std::size_t n = 0; n < motion.n_constraints; ++n) {
-            const Index i = motion.constrained[2 * n], j = motion.constrained[2 * n + 1];
-            const T over_i = T(1 / motion.masses[i]), over_j = T(1 / motion.masses[j]);
-            const auto d = load3(x, i) - load3(x, j);
-            const Vec<T> along = dot(d, load3(v, i) - load3(v, j));
-            if (!any_less(tolerance, absolute(along))) continue;
-            moved = true;
-            const Vec<T> step = -along / ((over_i + over_j) * dot(d, d));
-            add3(v, i, (step * over_i) * d);
-            add3(v, j, (-step * over_j) * d);
-        }
-    }
+    sweep_bonds(motion, [=](Index i, Index j, T over_i, T over_j, T) {
+        const auto d = load3(x, i) - load3(x, j);
+        const Vec<T> along = dot(d, load3(v, i) - load3(v, j));
+        if (!any_less(tolerance, absolute(along))) return false;
+        const Vec<T> step = -along / ((over_i + over_j) * dot(d, d));
+        add3(v, i, (step * over_i) * d);
+        add3(v, j, (-step * over_j) * d);
+        return true;
+    });
 }
 
 // Shortens forces beyond the cap; those that are not numbers become zero.

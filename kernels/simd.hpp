@@ -171,7 +171,7 @@ GIBBSIAN_INLINE V angle(V y, V x) {
     constexpr T tiny = sizeof(T) == 4 ? T(1e-37) : T(1e-300);
     V ay = absolute(y), ax = absolute(x);
     V low = smaller(ax, ay), high = larger(larger(ax, ay), splat<T>(tiny));
-    // atan(t) = pi/8's neighbourhood: for t > tan(pi/8), pi/4 + atan((t - 1)/(t + 1)).
+    // Beyond tan(pi/8), arctan(t) = pi/4 + arctan((t - 1)/(t + 1)).
     auto steep = low > high * T(0.41421356237309504880);
     V t = (steep ? low - high : low) / (steep ? low + high : high);
     V value = t * polynomial(series::Table<T>::arctan, t * t) + (steep ? splat<T>(pi / 4) : V{});

@@ -169,6 +169,10 @@ class SplineFlow(nn.Module):
         """Zero: internal coordinates give no density to the centre of mass. (B,)."""
         return torch.zeros(len(x), dtype=torch.float64)
 
+    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return training conformations (B, n_atoms, 3) as they are: the density does not depend on the pose."""
+        return x
+
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw `n` conformations (n, n_atoms, 3) nm, centred, and log q (n,), both float64.

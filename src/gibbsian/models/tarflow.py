@@ -222,6 +222,25 @@ class TarFlow(nn.Module):
         positions, log_q = zip(*parts, strict=True)
         return torch.cat(positions), torch.cat(log_q)
 
+    def latent_circular(self) -> Tensor:
+        """Return which of the d latent variables live on the circle: none, (d,) bool."""
+        return torch.zeros(self._n_dims, dtype=torch.bool)
+
+    @torch.no_grad()
+    def to_latent(self, x: Tensor) -> Tensor:
+        """Return latent variables (B, d), float64, of conformations (B, n_atoms, 3) nm."""
+        parts = [self._to_base(self._tokens(part)[0])[0] for part in x.split(CHUNK)]
+        return torch.cat(parts)[:, self.mask > 0].double().to(x.device)
+
+    @torch.no_grad()
+    def from_latent(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return conformations (B, n_atoms, 3) nm of latent variables (B, d), and their `log_prob` (B,), float64."""
+        base = self.mask.new_zeros(len(z), *self.mask.shape)
+        base[:, self.mask > 0] = z.to(base)
+        parts = [self.gauge.inverse(self._from_base(part)[0].double())[0] for part in base.split(CHUNK)]
+        x = torch.cat(parts).to(z.device)
+        return x, self.log_prob(x)
+
     @torch.no_grad()
     def round_trip_error(self, x: Tensor) -> Tensor:
         """Largest change of a token (B,), in network units, of `x` (B, n_atoms, 3) nm mapped to the base and back."""

@@ -19,6 +19,7 @@ from gibbsian.ensemble.weights import ess
 from gibbsian.errors import InputError
 from gibbsian.progress import Report, silent
 from gibbsian.targets.base import Target
+from gibbsian.targets.extended import Extended
 from gibbsian.training.buffer import Buffer
 from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, save_checkpoint
 from gibbsian.training.data import Frames, Source, enrich, frames_of, split
@@ -35,6 +36,7 @@ class Trainable(Protocol):
     """What the loop needs of a model, besides being an `nn.Module`."""
 
     topology: Topology
+    config: Any
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of `x` (B, n_atoms, 3) nm, (B,), differentiable in the weights."""
@@ -46,6 +48,14 @@ class Trainable(Protocol):
 
     def rsample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw the same, differentiable in the weights, for reverse KL."""
+        ...
+
+    def log_gauge(self, x: Tensor) -> Tensor:
+        """Log density (B,) that the model gives to what no energy sees."""
+        ...
+
+    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Move training conformations in ways that no energy sees, as the model expects them."""
         ...
 
     def parameters(self) -> Iterable[nn.Parameter]:
@@ -72,7 +82,7 @@ def train(
 ) -> Model:
     """Train a flow; the same call on the same folder continues with the bits of an undisturbed run.
 
-    Batches are drawn by the ensemble's weights and relabelled by random exact symmetries. The result is the averaged
+    Batches are drawn by the ensemble's weights, relabelled by random exact symmetries and moved as the model asks. The result is the averaged
     weights with the best held-out likelihood of the last stage; every stage starts from the best of the one before.
 
     Parameters
@@ -104,6 +114,10 @@ def train(
     parts = split(data, settings.held_out, settings.seed)
     frames, held_out = (enrich(frames_of(part), model.topology, settings.rare_share) for part in parts)
     held_out = held_out.thinned(EVALUATED)
+    # The same poses in every attempt; the run's own generator is not touched.
+    held_out = Frames(model.augment(held_out.x, torch.Generator().manual_seed(settings.seed)), held_out.log_w)
+    if target is not None:
+        target = Extended(target, model.log_gauge)
     groups = symmetry_groups(model.topology)
     total = sum(stage.steps for stage in stages)
     key = _fingerprint(model, data, stages, settings)
@@ -123,7 +137,7 @@ def train(
             save_checkpoint(place, key, run)
         first = done - stage.steps
         while run.step < done and not run.stopped:
-            x = draw_batch(sources, groups, run.generator)
+            x = model.augment(draw_batch(sources, groups, run.generator), run.generator)
             figures = optimise(run, stage, settings, x, target, run.step - first)
             run.step += 1
             if run.step % settings.evaluate_every == 0 or run.step == done:
@@ -260,7 +274,9 @@ def _weighted_nll(model: Trainable, frames: Frames) -> float:
 
 def _fingerprint(model: Trainable, data: Ensemble, stages: Sequence[Stage], settings: TrainSettings) -> str:
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    digest = hashlib.sha256(json.dumps([asdict(s) for s in stages] + [asdict(settings), shapes]).encode())
+    digest = hashlib.sha256(
+        json.dumps([asdict(s) for s in stages] + [asdict(settings), asdict(model.config), shapes]).encode()
+    )
     digest.update(data.positions.tobytes())
     digest.update(data.log_w.tobytes())
     return digest.hexdigest()

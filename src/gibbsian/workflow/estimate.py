@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from gibbsian.chem.system import System
-from gibbsian.models.spline import SplineFlow
+from gibbsian.models.registry import MODELS
 from gibbsian.potentials import potential
 from gibbsian.potentials.base import Potential
 from gibbsian.threads import one_thread
@@ -90,7 +90,7 @@ def _step_seconds(system: System, settings: RunSettings, batch: int) -> float:
     # The statistics of a flow need more conformations than coordinates.
     shape = (max(batch, 10 * system.n_atoms), system.n_atoms, 3)
     frames = torch.from_numpy(system.positions) + FIRST_NOISE * torch.randn(shape, generator=generator)
-    flow = SplineFlow.from_data(system.topology, frames, config=settings.model)
+    flow = MODELS[settings.proposal].model.from_data(system.topology, frames, config=settings.model)
     x = frames[:batch]
     flow.log_prob(x).mean().backward()
     begin = time.perf_counter()

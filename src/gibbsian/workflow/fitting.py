@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from gibbsian.ensemble.ensemble import Ensemble
-from gibbsian.models.spline import SplineFlow
+from gibbsian.models.registry import MODELS, Flow
 from gibbsian.progress import Report, silent
 from gibbsian.targets.base import Target
 from gibbsian.training.data import split
@@ -15,7 +15,7 @@ from gibbsian.workflow.settings import RunSettings
 
 def fit_flow(
     data: Ensemble, settings: RunSettings, folder: Path, target: Target | None, report: Report = silent
-) -> SplineFlow:
+) -> Flow:
     """Make a flow with the statistics of the training part of `data` and train it, resuming from `folder`.
 
     Raises
@@ -24,7 +24,7 @@ def fit_flow(
         If the data are too few, or a stage needs a target that is missing.
     """
     training, _ = split(data, settings.training.held_out, settings.training.seed)
-    flow = SplineFlow.from_data(
+    flow: Flow = MODELS[settings.proposal].model.from_data(
         data.topology,
         torch.from_numpy(training.positions),
         torch.from_numpy(training.log_w),

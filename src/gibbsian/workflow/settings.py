@@ -8,12 +8,12 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from gibbsian.dynamics.exchange import ExchangeSettings
 from gibbsian.errors import InputError
 from gibbsian.files import write_text
-from gibbsian.models.spline import SplineConfig
+from gibbsian.models.registry import MODELS, Config
 from gibbsian.training.stages import Stage, TrainSettings, default_stages
 
 
@@ -46,19 +46,34 @@ class SamplingSettings(Settings):
 
 
 class RunSettings(Settings):
-    """Everything that decides a run's results.
+    """Everything that decides a run's results; `settings_of_model` makes the class whose `model` is of one kind.
 
-    `seed` is the seed of each part that is not given its own.
+    `seed` is the seed of each part that is not given its own; `proposal` names the model.
     """
 
     system: SystemSettings
     recipe: str = "spline"
+    proposal: str = "spline"
     seed: int = 0
     data: ExchangeSettings = ExchangeSettings()
-    model: SplineConfig = SplineConfig()
+    model: Config = MODELS["spline"].config()
     stages: tuple[Stage, ...] = tuple(default_stages())
     training: TrainSettings = TrainSettings()
     sampling: SamplingSettings = SamplingSettings()
+
+
+def settings_of_model(name: str, where: str) -> type[RunSettings]:
+    """Return the settings of runs with one kind of model.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind.
+    """
+    if name not in MODELS:
+        raise InputError(f"{where}: proposal: got {name!r}; the models are {', '.join(MODELS)}")
+    config = MODELS[name].config
+    return create_model("RunSettings", __base__=RunSettings, model=(config, config()))
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -81,10 +96,12 @@ def resolve_settings(given: dict[str, Any], where: str = "run.yaml") -> RunSetti
     recipe = yaml.safe_load((resources.files("gibbsian.recipes") / f"{name}.yaml").read_text()) or {}
     seed = given.get("seed", recipe.get("seed", 0))
     seeds = {"data": {"seed": seed}, "training": {"seed": seed}}
+    content = merge(merge(recipe, seeds), given)
+    kind = settings_of_model(content.get("proposal", "spline"), where)
     try:
-        return RunSettings.model_validate(merge(merge(recipe, seeds), given))
+        return kind.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{where}: {_explain(error)}") from error
+        raise InputError(f"{where}: {_explain(error, kind)}") from error
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -120,13 +137,13 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, kind: type[RunSettings]) -> str:
     unknown = ("extra_forbidden", "unexpected_keyword_argument")
     # A misspelt key often makes another one missing; the spelling is what to correct.
     first = min(error.errors(), key=lambda entry: entry["type"] not in unknown)
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] in unknown:
-        names = _names_at(RunSettings, first["loc"][:-1])
+        names = _names_at(kind, first["loc"][:-1])
         close = get_close_matches(str(first["loc"][-1]), names, n=1)
         hint = f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(names)}"
         return f"{where}: unknown key; {hint}"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from gibbsian.chem.convert import write_pdb
 from gibbsian.dynamics.collect import load_simulation
@@ -17,7 +18,7 @@ from gibbsian.evaluate.certified import for_molecule
 from gibbsian.evaluate.comparison import against_exchange
 from gibbsian.evaluate.results import evaluate, plain
 from gibbsian.files import read_json, write_json, write_text
-from gibbsian.models.spline import SplineFlow
+from gibbsian.models.registry import Flow, load_flow
 from gibbsian.progress import Report
 from gibbsian.report.citations import citations
 from gibbsian.report.page import write_report
@@ -60,7 +61,7 @@ def _train(run: Run, report: Report) -> dict[str, Any]:
 
 def _sample(run: Run, report: Report) -> dict[str, Any]:
     settings = run.settings.sampling
-    flow = SplineFlow.load(run.folder.model / FLOW)
+    flow = load_flow(run.folder.model / FLOW)
     ensemble = sample_snis(
         flow,
         target_of(run.system),
@@ -80,13 +81,13 @@ def _sample(run: Run, report: Report) -> dict[str, Any]:
 
 def _evaluate(run: Run, report: Report) -> dict[str, Any]:
     ensemble, data = Ensemble.load(run.folder.samples), load_data(run)
-    flow = SplineFlow.load(run.folder.model / FLOW)
+    flow = load_flow(run.folder.model / FLOW)
     certified = for_molecule(load_reference(run.system.key), run.system.topology)
     results = evaluate(
         ensemble,
         data=data,
         certified=certified,
-        forward=forward_ess(flow, target_of(run.system), _held_out(run, data)),
+        forward=forward_ess(flow, target_of(run.system), _held_out(run, data, flow)),
         system=run.system.sequence,
         recipe=run.settings.recipe,
         seed=run.settings.seed,
@@ -100,12 +101,13 @@ def _evaluate(run: Run, report: Report) -> dict[str, Any]:
     return {}
 
 
-def _held_out(run: Run, data: Ensemble) -> Ensemble:
-    """Frames that the flow was not trained on, drawn by weight: hot ones that matter to nothing stay out."""
+def _held_out(run: Run, data: Ensemble, flow: Flow) -> Ensemble:
+    """Frames that the flow was not trained on, drawn by weight (hot ones that matter to nothing stay out), in its gauge."""
     _, held_out = split(data, run.settings.training.held_out, run.settings.training.seed)
     n = max(1, min(FORWARD_FRAMES, int(held_out.ess)))
     drawn = held_out.take(resample(held_out.weights, n, seed=run.settings.seed))
-    return replace(drawn, log_w=np.zeros(n))
+    moved = flow.augment(torch.from_numpy(drawn.positions), torch.Generator().manual_seed(run.settings.seed))
+    return replace(drawn, positions=moved.numpy(), log_w=np.zeros(n))
 
 
 def _report(run: Run, report: Report) -> dict[str, Any]:
