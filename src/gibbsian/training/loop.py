@@ -82,8 +82,9 @@ def train(
 ) -> Model:
     """Train a flow; the same call on the same folder continues with the bits of an undisturbed run.
 
-    Batches are drawn by the ensemble's weights, relabelled by random exact symmetries and moved as the model asks. The result is the averaged
-    weights with the best held-out likelihood of the last stage; every stage starts from the best of the one before.
+    Batches are drawn by the ensemble's weights, relabelled by random exact symmetries and moved as the model asks. The
+    result is the averaged weights with the best held-out likelihood of the last stage; every stage starts from the
+    best of the one before.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import UnionType
@@ -62,16 +63,9 @@ class RunSettings(Settings):
     sampling: SamplingSettings = SamplingSettings()
 
 
-def settings_of_model(name: str, where: str) -> type[RunSettings]:
-    """Return the settings of runs with one kind of model.
-
-    Raises
-    ------
-    InputError
-        If there is no such kind.
-    """
-    if name not in MODELS:
-        raise InputError(f"{where}: proposal: got {name!r}; the models are {', '.join(MODELS)}")
+@cache
+def settings_of_model(name: str) -> type[RunSettings]:
+    """Return the settings of runs with one kind of model, a key of `MODELS`."""
     config = MODELS[name].config
     return create_model("RunSettings", __base__=RunSettings, model=(config, config()))
 
@@ -97,7 +91,10 @@ def resolve_settings(given: dict[str, Any], where: str = "run.yaml") -> RunSetti
     seed = given.get("seed", recipe.get("seed", 0))
     seeds = {"data": {"seed": seed}, "training": {"seed": seed}}
     content = merge(merge(recipe, seeds), given)
-    kind = settings_of_model(content.get("proposal", "spline"), where)
+    proposal = content.get("proposal", "spline")
+    if proposal not in MODELS:
+        raise InputError(f"{where}: proposal: got {proposal!r}; the models are {', '.join(MODELS)}")
+    kind = settings_of_model(proposal)
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -102,7 +102,7 @@ def _evaluate(run: Run, report: Report) -> dict[str, Any]:
 
 
 def _held_out(run: Run, data: Ensemble, flow: Flow) -> Ensemble:
-    """Frames that the flow was not trained on, drawn by weight (hot ones that matter to nothing stay out), in its gauge."""
+    """Unseen frames in the gauge of the flow, drawn by weight: hot ones that matter to nothing stay out."""
     _, held_out = split(data, run.settings.training.held_out, run.settings.training.seed)
     n = max(1, min(FORWARD_FRAMES, int(held_out.ess)))
     drawn = held_out.take(resample(held_out.weights, n, seed=run.settings.seed))

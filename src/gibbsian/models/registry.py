@@ -1,0 +1,41 @@
+"""The models by name: which configuration each takes, and which one wrote a file."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gibbsian.errors import InputError
+from gibbsian.models import spline, tarflow
+from gibbsian.models.storage import read_format
+
+
+class Kind(NamedTuple):
+    """A model: its class, the dataclass of its sizes, and the format of its files."""
+
+    model: type[Any]
+    config: type[Any]
+    format: str
+
+
+MODELS = {
+    "spline": Kind(spline.SplineFlow, spline.SplineConfig, spline.FORMAT),
+    "tarflow": Kind(tarflow.TarFlow, tarflow.TarFlowConfig, tarflow.FORMAT),
+}
+
+Flow = spline.SplineFlow | tarflow.TarFlow
+Config = spline.SplineConfig | tarflow.TarFlowConfig
+
+
+def load_flow(path: Path | str) -> Flow:
+    """Read a flow of any kind; the file says which.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of no known kind.
+    """
+    found = read_format(Path(path))
+    for kind in MODELS.values():
+        if kind.format == found:
+            return kind.model.load(path)
+    known = ", ".join(kind.format for kind in MODELS.values())
+    raise InputError(f"{path}: format {found!r} is no flow of this version ({known}); choose another file")
