@@ -1,5 +1,6 @@
 """The batched engines against OpenMM's Reference platform."""
 
+import pickle
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -231,6 +232,15 @@ def test_collinear_torsions_give_finite_forces(engine: str, dtype: torch.dtype) 
     if engine == "plain":
         (second,) = torch.autograd.grad(gradient.sum(), x)
         assert torch.isfinite(second[:2]).all()  # the third has all atoms in one place
+
+
+@widest
+def test_copies_compute_the_same(engine: str) -> None:
+    system, x = molecule("ACE-ALA-NME")
+    frames = torch.from_numpy(noisy(x, 3, 0.004))
+    potential = MAKE[engine](extract(system))
+    expected = potential.energy_and_force(frames)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(potential)).energy_and_force(frames), expected)
 
 
 @widest

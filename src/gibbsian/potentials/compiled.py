@@ -91,12 +91,18 @@ class CompiledPotential:
             )
         if (instruction_set or available[0]) not in available:
             raise InputError(f"instruction_set: got {instruction_set!r}, available are {', '.join(available)}")
+        if dtype not in (torch.float32, torch.float64):
+            raise InputError(f"engine compiled: computes in float32 or float64, not in {dtype}")
+        self.parameters = parameters
         self.n_atoms = parameters.n_atoms
         self.calls = 0
         self.dtype = dtype
         self.threads = threads or usable_cores()
         self.instruction_set = instruction_set or available[0]
         self._engine = _engine(parameters, dtype, self.instruction_set)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompiledPotential, (self.parameters, self.dtype, self.threads, self.instruction_set)
 
     def energy(self, x: Tensor) -> Tensor:
         """Energy of `x` (B, n_atoms, 3) nm in kJ/mol, (B,), float64; its gradient is minus the force."""
@@ -133,8 +139,8 @@ class CompiledPotential:
             v.numpy(),
             energy.numpy(),
             force.numpy(),
-            kt.double().numpy(),
-            integrator.masses.double().numpy(),
+            kt.double().contiguous().numpy(),
+            integrator.masses.double().contiguous().numpy(),
             integrator.timestep,
             integrator.friction,
             force_cap,

@@ -1,5 +1,7 @@
 """TorchPotential: batches in, energies and analytic forces out."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -79,6 +81,10 @@ class TorchPotential:
         self.chunk = chunk or _chunk(parameters.n_atoms, elements, KEPT_BYTES // dtype.itemsize if cpu else elements)
         self._terms = _terms(parameters, max(elements // self.chunk, 1), dtype, self.device)
         self._spaces: dict[int, Workspace] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workspaces know their terms by identity, which a copy does not share.
+        return {**self.__dict__, "_spaces": {}}
 
     def energy(self, x: Tensor) -> Tensor:
         """Energy of `x` (B, n_atoms, 3) nm in kJ/mol, (B,), float64; its gradient is minus the force."""
