@@ -3,11 +3,14 @@
 import shutil
 from pathlib import Path
 
+import torch
+
 from gibbsian.chem.library import resolve
 from gibbsian.chem.system import System
 from gibbsian.errors import InputError
 from gibbsian.potentials import potential
 from gibbsian.targets.boltzmann import Boltzmann
+from gibbsian.targets.handed import Handed
 from gibbsian.workflow.settings import SystemSettings
 
 
@@ -24,9 +27,10 @@ def build_system(settings: SystemSettings, kept: Path | None = None) -> System:
     return resolve(source, **settings.model_dump(exclude={"source"}))
 
 
-def target_of(system: System) -> Boltzmann:
-    """Boltzmann distribution of a system, in double precision."""
-    return Boltzmann(potential(system), system.temperature)
+def target_of(system: System) -> Handed:
+    """Boltzmann distribution of a system, in double precision, with the handedness of its structure."""
+    positions = torch.from_numpy(system.positions)
+    return Handed(Boltzmann(potential(system), system.temperature), system.topology, positions)
 
 
 def keep_source(settings: SystemSettings, folder: Path) -> None:
