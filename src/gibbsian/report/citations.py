@@ -14,7 +14,10 @@ _SOLVENTS = {
     "gbn": "gbn",
     "gbn2": "gbn2",
 }
-_RECIPES = {"spline": ("boltzmanngenerators", "splineflows", "circularsplines")}
+_RECIPES = {
+    "spline": ("boltzmanngenerators", "splineflows", "circularsplines"),
+    "sbg": ("boltzmanngenerators", "tarflow", "sbg"),
+}
 _SIMULATION = ("remd", "langevinmiddle", "hydrogenmass")
 
 

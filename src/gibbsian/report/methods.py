@@ -84,15 +84,20 @@ def _imported(info: Mapping[str, Any]) -> list[str]:
     return ["Training data were given by the user."] if info.get("training") else []
 
 
+_PROPOSALS = {
+    "spline": "a coupling flow{size} over all bond lengths, angles and torsions, factorised as "
+    "q(torsions) q(angles | torsions) q(bonds | angles, torsions), with rational-quadratic splines that "
+    "are circular for proper torsions",
+    "sbg": "an affine autoregressive transformer flow{size} over Cartesian coordinates (TarFlow), as in Sequential "
+    "Boltzmann Generators",
+}
+
+
 def _model(recipe: str | None, training: Mapping[str, Any]) -> list[str]:
-    if recipe != "spline":
+    if recipe not in _PROPOSALS:
         return []
     size = f" with {grouped(training['parameters'])} parameters" if training.get("parameters") else ""
-    sentences = [
-        f"The proposal was a coupling flow{size} over all bond lengths, angles and torsions, factorised as "
-        "q(torsions) q(angles | torsions) q(bonds | angles, torsions), with rational-quadratic splines that "
-        "are circular for proper torsions."
-    ]
+    sentences = [f"The proposal was {_PROPOSALS[recipe].format(size=size)}."]
     if training.get("stages"):
         stages = ", then ".join(_stage(stage) for stage in training["stages"])
         sentences.append(
