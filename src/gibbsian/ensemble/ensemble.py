@@ -92,7 +92,8 @@ class Ensemble:
     def log_z(self) -> Estimate:
         """Log partition function and its error; only for samples of a generator with a density.
 
-        With ``provenance["ancestors"]``, the number of draws that resampled particles descend from, the error is theirs.
+        With ``provenance["ancestors"]``, the number of draws that resampled particles descend from, the error is
+        that of these.
 
         Raises
         ------

@@ -211,7 +211,7 @@ class SplineFlow(nn.Module):
 
     @torch.no_grad()
     def to_latent(self, x: Tensor) -> Tensor:
-        """Turns and normal variables (B, d), float64, of `x` (B, n_atoms, 3) nm; NaN outside the support."""
+        """Return turns and normal variables (B, d), float64, of `x` (B, n_atoms, 3) nm; NaN outside the support."""
         turns, z, log_det = self.standardise.forward(x.double())
         dtype = next(self.parameters()).dtype
         latent = torch.cat(self._encode(turns.to(dtype), z.to(dtype))[:3], -1).double()
@@ -258,7 +258,7 @@ class SplineFlow(nn.Module):
         return log_det + _log_normal(torch.cat([base_t[:, self._sizes[0] :], base_a, base_b], -1))
 
     def _encode(self, turns: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Base variables of torsions, angles and bonds, and the log-determinant (B,)."""
+        """Return base variables of torsions, angles and bonds, and the log-determinant (B,)."""
         _, n, a, _ = self._sizes
         narrow, angles, bonds = z.split([n, a, z.shape[1] - n - a], -1)
         torsions = torch.cat([turns, narrow], -1)

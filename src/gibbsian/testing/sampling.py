@@ -10,13 +10,18 @@ from torch import Tensor
 
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.models.base import SamplingProposal
+from gibbsian.sampling.bridge import Bridge, Particles, ProposalEnergy
+from gibbsian.sampling.schedule import coefficients
 from gibbsian.targets.base import Target
 from gibbsian.targets.boltzmann import Boltzmann
-from gibbsian.testing.toys import GaussianMixture
+from gibbsian.testing.toy_proposals import Bent, BentTarget, LoosePair
+from gibbsian.testing.toys import DoubleWell, GaussianMixture
 from gibbsian.units import kt
 
 Sampler = Callable[[SamplingProposal, Target, int, int], Ensemble]
 """(proposal, target, n, seed) -> weighted ensemble."""
+Moves = Callable[[Particles, Bridge, float, torch.Generator], Particles]
+"""(particles, bridge, t, generator) -> particles after some moves at t of the linear path."""
 
 
 @dataclass(eq=False)
@@ -159,3 +164,72 @@ def _check_refusal(sampler: Sampler, target: Target, n: int, seed: int) -> None:
     else:
         message = ""
     assert "SamplingOnly" in message, "a proposal without a density was not refused by name"
+
+
+def check_log_z(sampler: Sampler, n: int = 2000, seed: int = 0, sigmas: float = 4.0) -> None:
+    """Check log Z and a population on two toys that the proposal fits badly; AssertionError says what fails.
+
+    A mixture of two Gaussians and two atoms in a double well, both with a known log Z. A sampler that leaves out the
+    last increment of an annealed path, or that forgets what resampling took out of the weights, fails.
+
+    Parameters
+    ----------
+    sampler
+        (proposal, target, n, seed) -> Ensemble with the error of log Z; it gets molecules of one and of two atoms.
+    n, seed, sigmas
+        Samples, their seed, and the allowed deviation in standard errors.
+    """
+    _, mixture = mixture_target()
+    well = DoubleWell()
+    double = Boltzmann(well, 300.0)
+    cases = (
+        ("mixture", broad_proposal(), mixture, 2.0, 0.2, lambda x: x[:, 0, 0] > 0),
+        ("double well", LoosePair(), double, well.log_z(300.0), well.population(300.0), _far),
+    )
+    for name, proposal, target, exact, share, inside in cases:
+        ensemble = sampler(proposal, target, n, seed)
+        value, error = ensemble.log_z
+        assert 0 < error < 0.3, f"{name}: log Z has error {error}"
+        assert abs(value - exact) < sigmas * error, f"{name}: log Z {value:.4f} +- {error:.4f}, exact {exact:.4f}"
+        found, spread = ensemble.expectation(inside)
+        assert abs(found - share) < sigmas * spread, (
+            f"{name}: population {found:.4f} +- {spread:.4f}, exact {share:.4f}"
+        )
+
+
+def check_kernel(moves: Moves, n: int = 20_000, seed: int = 0, sigmas: float = 4.0) -> None:
+    """Check that moves leave an intermediate level invariant, on a curved proposal; AssertionError says what fails.
+
+    Particles that follow the level t = 0.6 already (by resampling draws of the proposal) are moved, and must still have
+    E[x2] = 0.357 and E[x2^2] = 1.813 (quadrature) within `sigmas` standard errors.
+
+    Parameters
+    ----------
+    moves
+        Applies enough moves to show an error; fifty are.
+    n, seed
+        Particles and their seed.
+    """
+    t, proposal = 0.6, Bent()
+    bridge = Bridge(ProposalEnergy(proposal), BentTarget())
+    generator = torch.Generator().manual_seed(seed)
+    x, log_q = proposal.sample(4 * n, generator)
+    first = bridge.with_log_q(x, log_q)
+    weights = torch.softmax(first.u0 - first.energy(coefficients(t)), 0)
+    first = first.take(torch.multinomial(weights, n, replacement=True, generator=generator))
+    last = moves(first, bridge, t, generator)
+    moved = (last.x != first.x).any(-1).any(-1).double().mean()
+    assert float(moved) > 0.9, f"only {float(moved):.0%} of the particles moved"
+    again = bridge.evaluate(last.x, gradients=False)
+    worst = max(float((again.u0 - last.u0).abs().max()), float((again.u1 - last.u1).abs().max()))
+    assert worst < 1e-6, f"energies that are kept with the particles are wrong by {worst:.1e}"
+    height = last.x[:, 0, 1]
+    for name, values, exact in (("E[x2]", height, 0.357), ("E[x2^2]", height.square(), 1.813)):
+        error = float(values.std()) / math.sqrt(n)
+        assert abs(float(values.mean()) - exact) < sigmas * error + 5e-4, (
+            f"{name} = {float(values.mean()):.4f} +- {error:.4f} after the moves, exact {exact}"
+        )
+
+
+def _far(x: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(x[:, 0] - x[:, 1], axis=1) > DoubleWell().centre
