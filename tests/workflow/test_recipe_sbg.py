@@ -2,8 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import TINY
 
+from conftest import TINY
 from gibbsian.errors import InputError
 from gibbsian.models.registry import load_flow
 from gibbsian.models.spline import SplineConfig
