@@ -17,8 +17,9 @@ void add_bonds(const Terms<T>& terms, Space<T>& space) {
         const Index* at = terms.atoms + 2 * n;
         const T length = terms.values[2 * n], k = terms.values[2 * n + 1];
         auto d = load3(space.x, at[0]) - load3(space.x, at[1]);
-        auto inverse = inverse_root(larger(dot(d, d), splat(kTiny<T> * kTiny<T>)));
-        auto stretch = dot(d, d) * inverse - length;
+        const Vec<T> r2 = dot(d, d), inverse = inverse_root(larger(r2, splat(kTiny<T> * kTiny<T>)));
+        // r - r0 as a quotient: the difference itself would lose digits, and bonds are stiff.
+        const Vec<T> stretch = (r2 - length * length) / (r2 * inverse + length);
         auto force = (-k * stretch * inverse) * d;
         add_energy<T>(space.energy, T(0.5) * k * stretch * stretch);
         add3(space.force, at[0], force);

@@ -36,12 +36,13 @@ void add_all(const Tables<T>& tables, Space<T>& space) {
     set_zero(space.lost, tables.n_atoms);
     set_zero(space.by_log, tables.n_atoms);
     for (int k = 0; k < kLanes<T>; ++k) space.energy[k] = 0;
+    // Pairs first: many small forces would lose digits on top of the large ones of bonds.
+    if (tables.pairs) add_nonbonded(tables, space);
     add_bonds(tables.bonds, space);
     add_angles(tables.angles, space);
     add_torsions(tables.torsions, space);
     add_impropers(tables.impropers, space);
     add_maps(tables.maps, space);
-    if (tables.pairs) add_nonbonded(tables, space);
 }
 
 // A conformation whose energy or force is not finite gets force zero; no energy is NaN.
