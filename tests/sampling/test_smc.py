@@ -91,6 +91,7 @@ def test_weights_survive_and_ancestors_are_told():
     assert not levels[-1]["resampled"]
     assert ensemble.ess < 999
     assert ensemble.provenance["effective"] < ensemble.ess
+    assert ensemble.lineage is not None
     assert ensemble.provenance["unique_ancestors"] == len(np.unique(ensemble.lineage)) < 1000
     assert all(0 < level["acceptance"] <= 1 for level in levels)
     assert all(0 < level["regen_acceptance"] <= 1 for level in levels)

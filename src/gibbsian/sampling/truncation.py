@@ -191,7 +191,7 @@ def _chernoff(values: NDArray[np.float64], log_w: NDArray[np.float64], delta: fl
     used = np.isfinite(log_w) & np.isfinite(values)
     if not used.any():
         return np.inf
-    log_share, x = np.log(normalised(log_w[used])), values[used]
+    log_share, x = log_w[used] - np.logaddexp.reduce(log_w[used]), values[used]
     order = np.argsort(x)
     middle = np.searchsorted(np.cumsum(np.exp(log_share[order])), 0.5)
     reference = float(x[order][min(middle, len(x) - 1)])
