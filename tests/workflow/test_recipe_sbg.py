@@ -62,5 +62,6 @@ def test_a_run_of_sbg_from_the_sequence_to_the_report(gauge: str, tmp_path: Path
 
 
 def test_the_cost_of_sbg_is_estimated() -> None:
-    rows = dict(estimate(resolve_settings(TINY_SBG)).rows)
-    assert "at most" in rows["train"]
+    found = estimate(resolve_settings(TINY_SBG))
+    assert "at most" in dict(found.rows)["train"]
+    assert "The recipe spline suits small peptides" in found.advice

@@ -308,7 +308,8 @@ class TarFlow(nn.Module):
         noise = noise.to(self.mask.device) * self.mask
         tokens, change = self._from_base(noise)
         x, log_j = self.gauge.inverse(tokens.double())
-        return x, self._log_normal(noise) - change - log_j
+        log_q = self._log_normal(noise) - change - log_j
+        return x.to(generator.device), log_q.to(generator.device)
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.reshape(len(tokens), -1, 1) if self.config.tokens == "coordinate" else tokens

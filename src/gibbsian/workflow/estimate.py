@@ -16,6 +16,11 @@ from gibbsian.workflow.system import build_system
 
 SENSIBLE_RESIDUES = 10
 """Beyond about this size importance weights of a whole-molecule flow degenerate (published results, own trials)."""
+STUDIES = {
+    "sbg": "This recipe is for the study of Cartesian flows: its default budget is far from enough for useful weights. "
+    "The recipe spline suits small peptides."
+}
+"""Advice on recipes that no molecule suits."""
 TRIAL_FRAMES = 256
 FIRST_NOISE = 0.002
 
@@ -57,7 +62,7 @@ def estimate(settings: RunSettings) -> Estimate:
         ("train", f"{_duration(train)} at most"),
         ("sample", f"{_duration(sample)} of energies for {settings.sampling.n} samples"),
     )
-    return Estimate(rows, _advice(system))
+    return Estimate(rows, STUDIES.get(settings.recipe) or _advice(system))
 
 
 def _advice(system: System) -> str:
