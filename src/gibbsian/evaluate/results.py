@@ -13,7 +13,7 @@ from gibbsian.evaluate.certified import ramachandran_distance, source
 from gibbsian.evaluate.metrics import compare
 from gibbsian.evaluate.observables import averages, observables
 from gibbsian.evaluate.slow_modes import Tica
-from gibbsian.evaluate.verdict import BasinShare, judge
+from gibbsian.evaluate.verdict import BasinShare, effective_number, judge
 from gibbsian.sampling.forward import ForwardEss
 
 Results = dict[str, Any]
@@ -81,15 +81,19 @@ def evaluate(
     if certified is not None and (found_plane := ramachandran_distance(ensemble, certified)) is not None:
         distances.append(found_plane)
     trusted = [other for other in (reference, data) if other is not None]
-    verdict = judge(ensemble, basins=_shares(ensemble, trusted, certified), forward=forward)
+    method = ensemble.provenance.get("method")
+    # Samples of a Markov chain do not inherit what the proposal lacks.
+    covered = None if method == "exchange" else forward
+    verdict = judge(ensemble, basins=_shares(ensemble, trusted, certified), forward=covered)
+    effective = effective_number(ensemble)
     found = observables(ensemble.topology, ensemble.positions, pairs=pairs)
     weighted = ensemble.log_w > -math.inf
     results = {
         "system": system,
         "recipe": recipe,
         "seed": seed,
-        "samples": {"proposed": len(ensemble), "finite": int(weighted.sum()), "clipped": 0},
-        "ess": {"count": ensemble.ess, "fraction": ensemble.ess_fraction},
+        "samples": {"proposed": len(ensemble), "finite": int(weighted.sum()), **_bias(ensemble)},
+        "ess": {"count": effective, "fraction": effective / len(ensemble)},
         "forward_ess": None if forward is None else {"fraction": forward.fraction, "n": forward.n},
         "k_hat": ensemble.k_hat,
         "log_z": None if ensemble.log_q is None else dict(ensemble.log_z._asdict()),
@@ -101,6 +105,22 @@ def evaluate(
         "performance": dict(performance or {}),
     }
     return plain(results)
+
+
+def _bias(ensemble: Ensemble) -> dict[str, Any]:
+    """Say what no error bar shows of what was done to the samples; ``clipped`` counts weights that were changed."""
+    made = ensemble.provenance
+    clipping = made.get("clipping") or {}
+    found: dict[str, Any] = {"clipped": clipping.get("count", 0)}
+    if made.get("method") in ("smc", "exchange"):
+        found["method"] = made["method"]
+    if clipping:
+        found |= {"clipped_fraction": clipping["fraction"], "ess_unclipped": clipping.get("ess_unclipped")}
+    if "truncation" in made:
+        found["truncation"] = made["truncation"]
+    if "exact" in made:
+        found["exact"] = made["exact"]
+    return found
 
 
 def _source(reference: Ensemble | None, data: Ensemble | None, certified: Reference | None) -> dict[str, Any] | None:

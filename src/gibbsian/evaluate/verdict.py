@@ -37,6 +37,11 @@ def k_hat_limit(n: int) -> float:
     return min(1 - 1 / math.log10(n), 0.7) if n > 10 else 0.0
 
 
+def effective_number(ensemble: Ensemble) -> float:
+    """Effective samples by their weights, or by what the sampler says of ancestors or correlation, if that is less."""
+    return min(ensemble.ess, float(ensemble.provenance.get("effective", math.inf)))
+
+
 def judge(ensemble: Ensemble, *, basins: tuple[BasinShare, ...] = (), forward: ForwardEss | None = None) -> Verdict:
     """Apply the rule of reliability.
 
@@ -56,7 +61,9 @@ def judge(ensemble: Ensemble, *, basins: tuple[BasinShare, ...] = (), forward: F
         With one reason per failed test, or with one that says what was tested.
     """
     n, reasons = len(ensemble), []
-    effective, k, limit = ensemble.ess, ensemble.k_hat, k_hat_limit(n)
+    effective, k, limit = effective_number(ensemble), ensemble.k_hat, k_hat_limit(n)
+    # The forward fraction is the proposal's, and so must be the reverse one that it is compared with.
+    reverse = float(ensemble.provenance.get("proposal_ess", ensemble.ess)) / n
     if effective < MIN_EFFECTIVE:
         reasons.append(
             f"Only {effective:.0f} effective samples of {n}, at least {MIN_EFFECTIVE} are needed: "
@@ -73,10 +80,10 @@ def judge(ensemble: Ensemble, *, basins: tuple[BasinShare, ...] = (), forward: F
                 f"The basin {basin.name} is lost: {basin.ensemble:.2%} of the ensemble, {basin.reference:.2%} of "
                 "the reference: train on data that cover it, without a stage that follows the energy alone."
             )
-    if forward is not None and not forward.fraction > FORWARD_SHARE * ensemble.ess_fraction:
+    if forward is not None and not forward.fraction > FORWARD_SHARE * reverse:
         reasons.append(
             f"The forward effective sample size on {forward.n} held-out frames is {forward.fraction:.2%}, the "
-            f"reverse one {ensemble.ess_fraction:.2%}: the model misses part of the distribution; train on more "
+            f"reverse one {reverse:.2%}: the model misses part of the distribution; train on more "
             "varied data."
         )
     if reasons:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from gibbsian.models.base import Proposal, SamplingProposal
+from gibbsian.models.base import LatentProposal, Proposal, SamplingProposal
 from gibbsian.targets.base import Target
 
 
@@ -15,7 +15,8 @@ def check_proposal(
     """Check the `Proposal` contract; AssertionError says what fails.
 
     Shapes and types; equal samples from equal seeds; log q of a sample against `log_prob` of its coordinates;
-    `log_prob_and_grad` against central finite differences; shape of `log_gauge`. Of a sampling-only proposal, only
+    `log_prob_and_grad` against central finite differences; shape of `log_gauge`; latent variables, where the proposal
+    offers them, against conformations and log q. Of a sampling-only proposal, only
     its samples, and that its log q is None.
 
     Parameters
@@ -47,6 +48,30 @@ def check_proposal(
     assert error < tolerance, f"log q of samples and log_prob differ by {error:.1e}"
     assert proposal.log_gauge(x).shape == (n,), "log_gauge must have shape (B,)"
     _check_gradient(proposal, x, tolerance, step)
+    if isinstance(proposal, LatentProposal):
+        _check_latent(proposal, x, tolerance)
+
+
+def _check_latent(proposal: LatentProposal, x: Tensor, tolerance: float) -> None:
+    circular = proposal.latent_circular()
+    assert circular.dtype == torch.bool, "latent_circular must be a mask"
+    z = proposal.to_latent(x)
+    assert z.shape == (len(x), len(circular)), f"latent variables have shape {tuple(z.shape)}"
+    assert z.dtype == torch.float64, f"latent variables are {z.dtype}"
+    turns, normal = z[:, circular], z[:, ~circular]
+    assert bool(((turns >= 0) & (turns <= 1)).all()), "latent variables on the circle leave [0, 1]"
+    assert abs(float(normal.square().mean()) - 1) < 6 * (2 / normal.numel()) ** 0.5, "latent variables are not normal"
+    again, log_q_again = proposal.from_latent(z)
+    # Distances, because a model may choose another orientation.
+    error = float((torch.cdist(again, again) - torch.cdist(x.double(), x.double())).abs().max())
+    assert error < tolerance, f"conformations of latent variables are wrong by {error:.1e} nm"
+    error = float((log_q_again - proposal.log_prob(again)).detach().abs().max())
+    assert error < tolerance, f"log q of from_latent and log_prob differ by {error:.1e}"
+    broken = z.clone()
+    broken[0] = torch.nan
+    lost, log_q_lost = proposal.from_latent(broken)
+    assert not torch.isfinite(log_q_lost[0]), "latent variables that are not numbers must have no density"
+    assert torch.isfinite(lost[1:]).all(), "one broken sample must not touch the others"
 
 
 def _check_gradient(proposal: Proposal, x: Tensor, tolerance: float, step: float) -> None:

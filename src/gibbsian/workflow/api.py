@@ -7,16 +7,13 @@ from typing import Any
 
 from gibbsian.chem.system import System
 from gibbsian.ensemble.ensemble import Ensemble
-from gibbsian.errors import InputError
 from gibbsian.models.base import Proposal, SamplingProposal
 from gibbsian.progress import Report, silent
-from gibbsian.sampling.importance import sample_snis
 from gibbsian.threads import one_thread
+from gibbsian.workflow.drawing import MethodSettings, draw
 from gibbsian.workflow.fitting import fit_flow
 from gibbsian.workflow.settings import resolve_settings
 from gibbsian.workflow.system import target_of
-
-METHODS = ("snis",)
 
 
 def fit(
@@ -65,6 +62,7 @@ def sample(
     folder: Path | str | None = None,
     seed: int = 0,
     report: Report = silent,
+    settings: MethodSettings | Mapping[str, Any] | None = None,
 ) -> Ensemble:
     """Draw conformations of a system from a proposal, with weights to its Boltzmann distribution.
 
@@ -75,26 +73,31 @@ def sample(
     n
         Conformations to draw.
     method
-        ``snis``: self-normalised importance sampling.
+        ``snis``: self-normalised importance sampling. ``smc``: annealed sequential Monte Carlo, which moves the draws
+        towards the target. ``exchange``: replica exchange with the draws as moves, whose samples have equal weights
+        and are exact however few of the draws are of use.
     folder
         Where chunks go; the same call resumes, a larger `n` tops up. None keeps nothing.
     seed
         Of everything random.
     report
         Called after each chunk.
+    settings
+        Of the method, as an object or as plain data: `gibbsian.sampling.truncation.Truncation` for ``snis``,
+        `gibbsian.sampling.smc_state.SmcSettings`, or `gibbsian.sampling.swap.SwapSettings`.
 
     Raises
     ------
     InputError
-        For an unknown method or a proposal without a density.
+        For an unknown method, settings that it does not have, or a proposal without a density.
     """
-    if method not in METHODS:
-        raise InputError(f"sample: method: got {method!r}; the methods are {', '.join(METHODS)}")
     with one_thread():
-        return sample_snis(
+        return draw(
             proposal,
             target_of(system),
             n,
+            method=method,
+            settings=settings,
             topology=system.topology,
             temperature=system.temperature,
             folder=None if folder is None else Path(folder),

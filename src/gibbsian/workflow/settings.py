@@ -15,7 +15,11 @@ from gibbsian.dynamics.exchange import ExchangeSettings
 from gibbsian.errors import InputError
 from gibbsian.files import write_text
 from gibbsian.models.registry import MODELS, Config
+from gibbsian.sampling.smc_state import SmcSettings
+from gibbsian.sampling.swap import SwapSettings
+from gibbsian.sampling.truncation import Truncation
 from gibbsian.training.stages import Stage, TrainSettings, default_stages
+from gibbsian.workflow.drawing import Method
 
 
 class Settings(BaseModel):
@@ -39,11 +43,19 @@ class SystemSettings(Settings):
 
 
 class SamplingSettings(Settings):
-    """How many samples to draw; with `until_ess`, go on until that many effective ones, but at most to `n_max`."""
+    """How to sample, and how much.
 
+    `snis` goes on until `until_ess` effective samples, if given, but at most to `n_max`. `truncation`, `smc` and
+    `exchange` are the settings of the three methods.
+    """
+
+    method: Method = "snis"
     n: int = 50_000
     until_ess: float | None = None
     n_max: int = 1_000_000
+    truncation: Truncation = Truncation()
+    smc: SmcSettings = SmcSettings()
+    exchange: SwapSettings = SwapSettings()
 
 
 class RunSettings(Settings):

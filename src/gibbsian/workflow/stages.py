@@ -23,9 +23,9 @@ from gibbsian.progress import Report
 from gibbsian.report.citations import citations
 from gibbsian.report.page import write_report
 from gibbsian.sampling.forward import forward_ess
-from gibbsian.sampling.importance import sample_snis
 from gibbsian.training.data import split
 from gibbsian.workflow.describe import describe, performance, stage_costs, versions
+from gibbsian.workflow.drawing import draw
 from gibbsian.workflow.fitting import fit_flow
 from gibbsian.workflow.run import Run, Stage
 from gibbsian.workflow.system import target_of
@@ -62,10 +62,13 @@ def _train(run: Run, report: Report) -> dict[str, Any]:
 def _sample(run: Run, report: Report) -> dict[str, Any]:
     settings = run.settings.sampling
     flow = load_flow(run.folder.model / FLOW)
-    ensemble = sample_snis(
+    chosen = {"snis": settings.truncation, "smc": settings.smc, "exchange": settings.exchange}
+    ensemble = draw(
         flow,
         target_of(run.system),
         settings.n,
+        method=settings.method,
+        settings=chosen[settings.method],
         topology=run.system.topology,
         temperature=run.system.temperature,
         folder=run.folder.samples / "chunks",
