@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from gibbsian.chem.topology import Topology
-from gibbsian.coords.frame import to_frame
+from gibbsian.coords.frame import middle_frame, to_frame
 from gibbsian.coords.gauge import random_rotations
 from gibbsian.errors import InputError
 from gibbsian.models.base import LatentProposal
 from gibbsian.models.layers.affine import Affine, bounded_affine, from_base
 from gibbsian.models.layers.autoregressive import AutoregressiveBlock
 from gibbsian.models.layers.causal import CausalTransformer
+from gibbsian.models.orders import bond_order
 from gibbsian.models.registry import load_flow
 from gibbsian.models.spline import SplineConfig, SplineFlow
 from gibbsian.models.tarflow import PRESETS, TarFlow, TarFlowConfig
@@ -37,6 +38,7 @@ VARIANTS = {
     "meanfree": replace(SMALL, gauge="meanfree"),
     "frame": replace(SMALL, gauge="frame"),
     "frame, triangular": replace(SMALL, gauge="frame", triangular=True, start=True),
+    "bonds": replace(SMALL, gauge="frame", order="bonds", frame=(2, 1, 3)),
     "coordinates": replace(SMALL, gauge="frame", tokens="coordinate", start=True),
     "triangular": replace(SMALL, triangular=True),
 }
@@ -372,10 +374,26 @@ def test_presets_have_the_published_number_of_parameters(name):
     assert "2502.18462" in PRESETS[name].source
 
 
-@pytest.mark.parametrize("wrong", [{"width": 60}, {"blocks": 0}, {"bound": 0.0}, {"com": "none"}])
+@pytest.mark.parametrize(
+    "wrong", [{"width": 60}, {"blocks": 0}, {"bound": 0.0}, {"com": "none"}, {"order": "bonds", "gauge": "meanfree"}]
+)
 def test_wrong_sizes_are_refused(wrong):
     with pytest.raises(InputError, match="tarflow"):
         TarFlowConfig(**wrong)
+
+
+def test_atoms_in_the_order_of_bonds_follow_one_that_they_are_bonded_to():
+    from gibbsian.chem.library import built_in
+
+    for name in ("ACE-ALA-NME", "chignolin"):
+        topology = built_in(name).topology
+        order = bond_order(topology, middle_frame(topology)[0])
+        assert sorted(order) == list(range(topology.n_atoms))
+        seen = {order[0]}
+        for atom in order[1:]:
+            assert seen & set(topology.neighbours[atom])
+            seen.add(atom)
+    assert bond_order(CHAIN, 2) == [2, 1, 3, 4, 0]
 
 
 def test_too_few_frames_are_refused():

@@ -20,10 +20,12 @@ from torch.utils.checkpoint import checkpoint
 
 from gibbsian.chem.residues import symmetry_groups
 from gibbsian.chem.topology import Topology
+from gibbsian.coords.frame import middle_frame
 from gibbsian.coords.permutations import random_relabelling
 from gibbsian.errors import InputError
-from gibbsian.models.gauges import COM_LAWS, Gauge, new_gauge, stored_gauge
+from gibbsian.models.gauges import COM_LAWS, FrameGauge, Gauge, new_gauge, stored_gauge
 from gibbsian.models.layers.autoregressive import AutoregressiveBlock
+from gibbsian.models.orders import bond_order
 from gibbsian.models.storage import read_tensors, write_tensors
 
 FORMAT = "gibbsian-tarflow-1"
@@ -41,7 +43,10 @@ class TarFlowConfig:
     blocks, depth, width, head
         Blocks, transformer layers in each, numbers per token, numbers per attention head.
     tokens
-        ``atom``: three numbers per token. ``coordinate``: one, as published for alanine dipeptide, at 3 times the cost.
+        ``atom``: three numbers per token. ``coordinate``: one, as published for alanine dipeptide, at a multiple of the cost.
+    order
+        ``topology``: atoms as in the topology, as published. ``bonds``: from the frame (or the middle of the chain)
+        outwards along the bonds. The reverse blocks reverse either.
     triangular
         Let the scale of an atom be a lower triangular matrix in place of three numbers.
     start
@@ -64,6 +69,7 @@ class TarFlowConfig:
     width: int = 64
     head: int = 64
     tokens: Literal["atom", "coordinate"] = "atom"
+    order: Literal["topology", "bonds"] = "topology"
     triangular: bool = False
     start: bool = False
     bound: float = 4.0
@@ -78,6 +84,8 @@ class TarFlowConfig:
                 f"tarflow: blocks {self.blocks}, depth {self.depth}, width {self.width}, head {self.head}; "
                 "give positive numbers and a width that is a multiple of head"
             )
+        if self.order == "bonds" and self.gauge == "meanfree":
+            raise InputError("tarflow: order bonds: the tokens of the gauge meanfree are not atoms; choose topology")
         if self.bound <= 0.0 or self.com not in COM_LAWS:
             raise InputError(
                 f"tarflow: bound {self.bound}, com {self.com!r}; give a positive bound and one of {', '.join(COM_LAWS)}"
@@ -121,7 +129,8 @@ class TarFlow(nn.Module):
         super().__init__()
         self.topology, self.gauge, self.config = topology, gauge, config
         self.n_atoms = topology.n_atoms
-        mask = gauge.mask
+        order = _order(topology, gauge, config)
+        mask = gauge.mask[order]
         self._n_dims = int(mask.sum())
         blocks = [
             AutoregressiveBlock(
@@ -139,6 +148,8 @@ class TarFlow(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.mask: Tensor
         self.register_buffer("mask", mask.float(), persistent=False)
+        self.order: Tensor
+        self.register_buffer("order", order, persistent=False)
 
     @classmethod
     def from_data(
@@ -237,7 +248,7 @@ class TarFlow(nn.Module):
         """Return conformations (B, n_atoms, 3) nm of latent variables (B, d), and their `log_prob` (B,), float64."""
         base = self.mask.new_zeros(len(z), *self.mask.shape)
         base[:, self.mask > 0] = z.to(base)
-        parts = [self.gauge.inverse(self._from_base(part)[0].double())[0] for part in base.split(CHUNK)]
+        parts = [self._conformations(self._from_base(part)[0])[0] for part in base.split(CHUNK)]
         x = torch.cat(parts).to(z.device)
         return x, self.log_prob(x)
 
@@ -281,7 +292,11 @@ class TarFlow(nn.Module):
     def _tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         parameter = next(self.parameters())
         tokens, log_det = self.gauge.forward(x.to(parameter.device, torch.float64))
-        return tokens.to(parameter.dtype), log_det
+        return tokens[:, self.order].to(parameter.dtype), log_det
+
+    def _conformations(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Undo `_tokens`; the log-determinant is that of this direction."""
+        return self.gauge.inverse(tokens[:, torch.argsort(self.order)].double())
 
     def _to_base(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return base variables (B, T, 3) of tokens, and the log-determinant (B,), float64."""
@@ -307,7 +322,7 @@ class TarFlow(nn.Module):
         noise = torch.randn((n, *self.mask.shape), generator=generator, dtype=self.mask.dtype)
         noise = noise.to(self.mask.device) * self.mask
         tokens, change = self._from_base(noise)
-        x, log_j = self.gauge.inverse(tokens.double())
+        x, log_j = self._conformations(tokens)
         log_q = self._log_normal(noise) - change - log_j
         return x.to(generator.device), log_q.to(generator.device)
 
@@ -316,6 +331,14 @@ class TarFlow(nn.Module):
 
     def _log_normal(self, z: Tensor) -> Tensor:
         return -0.5 * z.double().square().sum((1, 2)) - 0.5 * self._n_dims * math.log(2.0 * math.pi)
+
+
+def _order(topology: Topology, gauge: Gauge, config: TarFlowConfig) -> Tensor:
+    """Which token of the gauge comes at each place, (T,)."""
+    if config.order == "topology":
+        return torch.arange(len(gauge.mask))
+    first = gauge.frame[0] if isinstance(gauge, FrameGauge) else middle_frame(topology)[0]
+    return torch.tensor(bond_order(topology, first))
 
 
 @contextmanager
