@@ -9,7 +9,8 @@ from gibbsian.coords.frame import middle_frame
 from gibbsian.coords.gauge import mean_free_basis, random_rotations
 from gibbsian.ensemble.weights import ess
 from gibbsian.errors import InputError
-from gibbsian.models.gauges import FrameGauge, MeanFreeGauge, SoftGauge, new_gauge
+from gibbsian.models.frame_gauge import FrameGauge
+from gibbsian.models.gauges import MeanFreeGauge, SoftGauge, new_gauge
 from gibbsian.testing.toys import HarmonicMolecule
 from gibbsian.units import kt
 

@@ -17,7 +17,8 @@ from gibbsian.models.layers.causal import CausalTransformer
 from gibbsian.models.orders import bond_order
 from gibbsian.models.registry import load_flow
 from gibbsian.models.spline import SplineConfig, SplineFlow
-from gibbsian.models.tarflow import PRESETS, TarFlow, TarFlowConfig
+from gibbsian.models.tarflow import TarFlow
+from gibbsian.models.tarflow_config import PRESETS, TarFlowConfig
 from gibbsian.testing.proposal import check_normalisation, check_proposal
 from gibbsian.testing.toys import HarmonicMolecule
 from gibbsian.units import kt

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gibbsian.chem.topology import Topology
 from gibbsian.coords.frame import to_frame
-from gibbsian.models.tarflow import TarFlow, TarFlowConfig
+from gibbsian.models.tarflow import TarFlow
+from gibbsian.models.tarflow_config import TarFlowConfig
 from gibbsian.sampling.smc import sample_smc
 from gibbsian.sampling.smc_state import SmcSettings
 from gibbsian.targets.boltzmann import Boltzmann

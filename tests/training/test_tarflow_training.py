@@ -11,7 +11,8 @@ from gibbsian.chem.topology import Topology
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.weights import ess
 from gibbsian.errors import InputError
-from gibbsian.models.tarflow import TarFlow, TarFlowConfig
+from gibbsian.models.tarflow import TarFlow
+from gibbsian.models.tarflow_config import TarFlowConfig
 from gibbsian.progress import Report
 from gibbsian.testing.toys import HarmonicMolecule
 from gibbsian.testing.training import check_resumable

@@ -7,7 +7,8 @@ from conftest import TINY
 from gibbsian.errors import InputError
 from gibbsian.models.registry import load_flow
 from gibbsian.models.spline import SplineConfig
-from gibbsian.models.tarflow import TarFlow, TarFlowConfig
+from gibbsian.models.tarflow import TarFlow
+from gibbsian.models.tarflow_config import TarFlowConfig
 from gibbsian.workflow.estimate import estimate
 from gibbsian.workflow.run import open_run, perform
 from gibbsian.workflow.settings import read_settings, resolve_settings, write_settings

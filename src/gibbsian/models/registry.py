@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from gibbsian.errors import InputError
 from gibbsian.models import spline, tarflow
 from gibbsian.models.storage import read_format
+from gibbsian.models.tarflow_config import TarFlowConfig
 
 
 class Kind(NamedTuple):
@@ -18,11 +19,11 @@ class Kind(NamedTuple):
 
 MODELS = {
     "spline": Kind(spline.SplineFlow, spline.SplineConfig, spline.FORMAT),
-    "tarflow": Kind(tarflow.TarFlow, tarflow.TarFlowConfig, tarflow.FORMAT),
+    "tarflow": Kind(tarflow.TarFlow, TarFlowConfig, tarflow.FORMAT),
 }
 
 Flow = spline.SplineFlow | tarflow.TarFlow
-Config = spline.SplineConfig | tarflow.TarFlowConfig
+Config = spline.SplineConfig | TarFlowConfig
 
 
 def load_flow(path: Path | str) -> Flow:

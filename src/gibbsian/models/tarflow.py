@@ -10,9 +10,9 @@ keys and values. What the flow does about position and orientation is the choice
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -23,93 +23,18 @@ from gibbsian.chem.topology import Topology
 from gibbsian.coords.frame import middle_frame
 from gibbsian.coords.permutations import random_relabelling
 from gibbsian.errors import InputError
-from gibbsian.models.gauges import COM_LAWS, FrameGauge, Gauge, new_gauge, stored_gauge
+from gibbsian.models.frame_gauge import FrameGauge
+from gibbsian.models.gauges import Gauge, new_gauge, stored_gauge
 from gibbsian.models.layers.autoregressive import AutoregressiveBlock
 from gibbsian.models.orders import bond_order
 from gibbsian.models.storage import read_tensors, write_tensors
+from gibbsian.models.tarflow_config import PRESETS, TarFlowConfig
 
 FORMAT = "gibbsian-tarflow-1"
+DEFAULT = PRESETS["small"].config
 CHUNK = 1024
 STATISTICS_FRAMES = 50_000
 LEAST_FRAMES = 10
-
-
-@dataclass(frozen=True)
-class TarFlowConfig:
-    """Sizes and choices of the flow; the default is small enough for a CPU.
-
-    Attributes
-    ----------
-    blocks, depth, width, head
-        Blocks, transformer layers in each, numbers per token, numbers per attention head.
-    tokens
-        ``atom``: three numbers per token. ``coordinate``: one, as published for alanine dipeptide, at a multiple of the cost.
-    order
-        ``topology``: atoms as in the topology, as published. ``bonds``: from the frame (or the middle of the chain)
-        outwards along the bonds. The reverse blocks reverse either.
-    triangular
-        Let the scale of an atom be a lower triangular matrix in place of three numbers.
-    start
-        Put a learnt token first, so that every block transforms its first token too.
-    bound
-        Log-scales of a block stay within (-bound, bound).
-    gauge
-        ``soft``: rotation augmentation and noise on the centre of mass, as published. ``meanfree``: the same without a
-        centre. ``frame``: 3n - 6 coordinates in a frame fixed to three atoms.
-    com
-        Law of the centre of mass for ``soft``: ``gaussian`` is exact, ``chi3`` the published one.
-    frame
-        The three atoms of ``frame``; by default CA, N, C in the middle of the chain.
-    recompute
-        Keep only what enters each block during training and compute the rest again: less memory, a third more time.
-    """
-
-    blocks: int = 4
-    depth: int = 2
-    width: int = 64
-    head: int = 64
-    tokens: Literal["atom", "coordinate"] = "atom"
-    order: Literal["topology", "bonds"] = "topology"
-    triangular: bool = False
-    start: bool = False
-    bound: float = 4.0
-    gauge: Literal["soft", "meanfree", "frame"] = "soft"
-    com: Literal["gaussian", "chi3"] = "gaussian"
-    frame: tuple[int, int, int] | None = None
-    recompute: bool = False
-
-    def __post_init__(self) -> None:
-        if min(self.blocks, self.depth, self.width, self.head) < 1 or self.width % self.head:
-            raise InputError(
-                f"tarflow: blocks {self.blocks}, depth {self.depth}, width {self.width}, head {self.head}; "
-                "give positive numbers and a width that is a multiple of head"
-            )
-        if self.order == "bonds" and self.gauge == "meanfree":
-            raise InputError("tarflow: order bonds: the tokens of the gauge meanfree are not atoms; choose topology")
-        if self.bound <= 0.0 or self.com not in COM_LAWS:
-            raise InputError(
-                f"tarflow: bound {self.bound}, com {self.com!r}; give a positive bound and one of {', '.join(COM_LAWS)}"
-            )
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A size with where it comes from."""
-
-    config: TarFlowConfig
-    source: str
-
-
-_PAPER = "arXiv 2502.18462, appendix E.4; tokens are atoms"
-PRESETS = {
-    "small": Preset(TarFlowConfig(), "for CPUs and tests"),
-    "ACE-ALA-NME": Preset(TarFlowConfig(4, 4, 256), _PAPER + " where the paper takes coordinates"),
-    "AAA": Preset(TarFlowConfig(6, 6, 256), _PAPER),
-    "ACE-AAA-NME": Preset(TarFlowConfig(6, 6, 384), _PAPER + "; the public code has width 256"),
-    "AAAAAA": Preset(TarFlowConfig(6, 6, 384), _PAPER),
-    "GYDPETGTWG": Preset(TarFlowConfig(8, 8, 512), _PAPER + "; the public code has width 384"),
-}
-"""Sizes by system; take one with `dataclasses.replace` to change its gauge."""
 
 
 class TarFlow(nn.Module):
@@ -125,7 +50,7 @@ class TarFlow(nn.Module):
         Sizes and choices.
     """
 
-    def __init__(self, topology: Topology, gauge: Gauge, config: TarFlowConfig = TarFlowConfig()) -> None:
+    def __init__(self, topology: Topology, gauge: Gauge, config: TarFlowConfig = DEFAULT) -> None:
         super().__init__()
         self.topology, self.gauge, self.config = topology, gauge, config
         self.n_atoms = topology.n_atoms
@@ -157,7 +82,7 @@ class TarFlow(nn.Module):
         topology: Topology,
         x: Tensor,
         log_w: Tensor | None = None,
-        config: TarFlowConfig = TarFlowConfig(),
+        config: TarFlowConfig = DEFAULT,
         seed: int = 0,
     ) -> Self:
         """Make an untrained flow with the length scale of weighted conformations `x` (n, n_atoms, 3) nm.
