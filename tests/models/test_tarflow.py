@@ -13,7 +13,7 @@ from gibbsian.errors import InputError
 from gibbsian.models.base import LatentProposal
 from gibbsian.models.layers.affine import Affine, bounded_affine, from_base
 from gibbsian.models.layers.autoregressive import AutoregressiveBlock
-from gibbsian.models.layers.causal import CausalTransformer
+from gibbsian.models.layers.causal import CausalLayer, CausalTransformer
 from gibbsian.models.orders import bond_order
 from gibbsian.models.registry import load_flow
 from gibbsian.models.spline import SplineConfig, SplineFlow
@@ -255,6 +255,19 @@ def test_cached_steps_equal_the_parallel_pass(start):
                 slow[:, j] = from_base(z, Affine(*(part[:, k : k + 1] for part in affine)))[:, j]
         assert torch.allclose(x, slow, atol=1e-12)
         assert torch.allclose(block(x)[0], z, atol=1e-12)
+
+
+def test_attention_against_an_explicit_mask():
+    torch.manual_seed(0)
+    layer = CausalLayer(width=16, head=8).double()
+    e = torch.randn(3, 6, 16, dtype=torch.float64)
+    q, k, v = layer.qkv(layer.norm_attention(e)).view(3, 6, 3, 2, 8).permute(2, 0, 3, 1, 4)
+    scores = (q @ k.transpose(-1, -2)) / math.sqrt(8)
+    later = torch.triu(torch.ones(6, 6, dtype=torch.bool), 1)
+    attended = torch.softmax(scores.masked_fill(later, -torch.inf), -1) @ v
+    middle = e + layer.project(attended.transpose(1, 2).reshape(3, 6, 16))
+    expected = middle + layer.mlp(layer.norm_mlp(middle))
+    assert torch.allclose(layer(e), expected, atol=1e-12)
 
 
 def test_two_samplers_that_take_turns_do_not_disturb_each_other():
