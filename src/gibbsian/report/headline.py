@@ -65,6 +65,8 @@ def key_numbers(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
     if samples.get("clipped"):
         rows.insert(2, ("with clipped weight", _count(samples["clipped"]), "a bias that no error bar shows"))
+        unclipped = plain(_finite(samples.get("ess_unclipped")), 3)
+        rows.insert(4, ("Effective samples without clipping", unclipped, "the number to compare with other runs"))
     return [row for row in rows if not row[1].startswith(MISSING)]
 
 

@@ -119,9 +119,22 @@ def _sampling(results: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
     proposed = (results.get("samples") or {}).get("proposed")
     if not proposed or not info.get("recipe"):
         return []
+    samples = results["samples"]
+    if samples.get("method") == "exchange":
+        return [
+            f"Then {grouped(proposed)} samples were taken from replica exchange with exact Metropolis moves, whose "
+            "coldest replicas were offered draws of the flow, accepted with min(1, w′/w), w = exp(−u)/q.",
+            "All have equal weights.",
+            "Their effective number is that of independent samples by the correlation of the energy in time.",
+        ]
+    how = "weighted by w = exp(−u)/q (self-normalised importance sampling)"
+    if samples.get("method") == "smc":
+        how = (
+            "annealed to the Boltzmann distribution by sequential Monte Carlo, and carry the weights of the end; where "
+            "particles were resampled, the effective number counts their ancestors"
+        )
     return [
-        f"Then {grouped(proposed)} samples of the flow were weighted by w = exp(−u)/q (self-normalised "
-        "importance sampling); no weight was clipped unless said above.",
+        f"Then {grouped(proposed)} samples of the flow were {how}; no weight was clipped unless said above.",
         "The effective sample size is (Σw)²/Σw², the tail of the weights is judged by the Pareto k-hat of "
         "PSIS, and log Z is given in the mean-free orthonormal measure in nm.",
     ]

@@ -48,7 +48,7 @@ class StepRule:
 
     wanted: float
     band: float = 0.025
-    gain: float = 3.0
+    gain: float = 1.0
     factor: float = 2.0
     least: float = 1e-9
     most: float = 10.0

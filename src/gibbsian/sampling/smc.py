@@ -261,6 +261,7 @@ def _restrict(run: _Run, target: Target, drawn: SmcState) -> tuple[_Run, SmcStat
             torch.isfinite(first), torch.from_numpy(after - np.where(np.isfinite(log_w), log_w, 0)), first
         )
         notes = {"fraction": truncation.clip, "how": truncation.clip_how, "count": count, "at": "start"}
+        notes["ess_unclipped"] = ess(log_w)
     return run, replace(drawn, particles=particles, log_w=first), cut, notes
 
 

@@ -77,7 +77,7 @@ def sample(
         towards the target. ``exchange``: replica exchange with the draws as moves, whose samples have equal weights
         and are exact however few of the draws are of use.
     folder
-        Where chunks go; the same call resumes, a larger `n` tops up. None keeps nothing.
+        Where chunks go; the same call resumes, a larger `n` tops up (except for ``smc``). None keeps nothing.
     seed
         Of everything random.
     report
