@@ -15,7 +15,7 @@ from gibbsian.testing.toys import DoubleWell, GaussianMixture, toy_system
 TOPOLOGIES = {n: toy_system(np.zeros((n, 3))).topology for n in (1, 2)}
 WELL = DoubleWell()
 PAIR = Boltzmann(WELL, 300.0)
-QUICK = {"n_leapfrog": 3, "t_max": 500.0, "n_temperatures": 2, "equilibration": 30, "chunk": 500}
+QUICK = {"every": 1, "n_leapfrog": 3, "t_max": 500.0, "n_temperatures": 2, "equilibration": 30, "chunk": 500}
 
 
 def draw(proposal, target, n, seed=0, folder=None, report=None, **options) -> Ensemble:
@@ -69,7 +69,7 @@ def test_a_tiny_effective_sample_size_does_no_harm():
 def test_good_proposals_give_independent_samples():
     share = 0.2
     ideal = MixtureProposal(GaussianMixture(weights=torch.tensor([1 - share, share])))
-    ensemble = draw(ideal, mixture_target(share)[1], 1600, n_temperatures=1, moves=0, equilibration=0)
+    ensemble = draw(ideal, mixture_target(share)[1], 1600, n_temperatures=1, moves=0, equilibration=0, every=1)
     assert ensemble.provenance["draws_acceptance"] > 0.999
     assert ensemble.provenance["statistical_inefficiency"] < 1.3
     value, error = ensemble.expectation(lambda x: x[:, 0, 0] > 0)

@@ -125,7 +125,8 @@ def _sampling(results: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
             f"Then {grouped(proposed)} samples were taken from replica exchange with exact Metropolis moves, whose "
             "coldest replicas were offered draws of the flow, accepted with min(1, w′/w), w = exp(−u)/q.",
             "All have equal weights.",
-            "Their effective number is that of independent samples by the correlation of the energy in time.",
+            "Their effective number is that of independent samples by the correlation in time of the energy and of "
+            "interatomic distances.",
         ]
     how = "weighted by w = exp(−u)/q (self-normalised importance sampling)"
     if samples.get("method") == "smc":

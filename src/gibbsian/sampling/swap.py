@@ -22,6 +22,7 @@ from torch import Tensor
 from gibbsian.chem.topology import Topology
 from gibbsian.dynamics.ladder import Swaps, first_swaps, statistical_inefficiency, swap_neighbours, temperature_ladder
 from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.ensemble.weights import ess
 from gibbsian.errors import GibbsianError, InputError
 from gibbsian.files import write_array, write_json
 from gibbsian.models.base import Proposal, SamplingProposal
@@ -36,6 +37,10 @@ from gibbsian.targets.extended import Extended
 
 FORMAT = "gibbsian-swap-1"
 STATE = "state.safetensors"
+SPREAD = 0.1
+"""Effective fraction of the draws among which the first replicas are chosen."""
+MOST_PAIRS, COMPONENTS = 100, 3
+"""Interatomic distances, and principal components of them, whose correlation in time is looked at."""
 _SWAPS = ("walker_at", "attempted", "accepted", "came_from", "round_trips")
 _CANDIDATES, _MOVES, _START = 1, 2, 3  # last entries of the keys of random streams
 
@@ -69,12 +74,12 @@ class SwapSettings:
     t_max: float = 600.0
     n_temperatures: int | None = None
     kernel: KernelName = "hmc"
-    n_leapfrog: int = 10
+    n_leapfrog: int = 20
     moves: int = 1
     step: float | None = None
     draws: int = 1
-    equilibration: int = 100
-    every: int = 1
+    equilibration: int = 500
+    every: int = 5
     chunk: int = 1000
 
     def __post_init__(self) -> None:
@@ -182,7 +187,8 @@ def sample_exchange(
     -------
     Ensemble
         Ladder by ladder in order of time, ``lineage`` the ladder. ``provenance`` has the acceptance of draws, of swaps
-        and of local moves, the statistical inefficiency of u in samples, and with it the number of ``effective`` ones.
+        and of local moves, the statistical inefficiency in samples of the slowest of u and three principal components
+        of interatomic distances, and with it the number of ``effective`` ones.
 
     Raises
     ------
@@ -332,7 +338,7 @@ def _begin(run: _Run) -> SwapState:
             raise GibbsianError(
                 f"replica exchange: none of {len(x)} draws of the proposal has a finite weight to start from; train it"
             )
-        columns.append(draw_parents(log_w, seed=stream(run.seed, k, 0, _START), n=settings.ladders))
+        columns.append(draw_parents(_flattened(log_w), seed=stream(run.seed, k, 0, _START), n=settings.ladders))
     rows = torch.from_numpy(np.stack(columns, 1).ravel())
     gradients = settings.kernel != "rwm" and settings.moves > 0
     walkers = run.bridge.evaluate(x[rows], gradients=gradients)
@@ -351,6 +357,15 @@ def _begin(run: _Run) -> SwapState:
     )
 
 
+def _flattened(log_w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log weights times the largest power up to one that keeps enough effective draws: ladders must not start alike."""
+    power, wanted = 1.0, SPREAD * np.isfinite(log_w).sum()
+    finite = np.isfinite(log_w)
+    while power > 1e-6 and ess(np.where(finite, power * np.where(finite, log_w, 0.0), -np.inf)) < wanted:
+        power *= 0.8
+    return np.where(finite, power * np.where(finite, log_w, 0.0), -np.inf)
+
+
 def _finish(
     run: _Run,
     state: SwapState,
@@ -365,7 +380,7 @@ def _finish(
     ladders = run.settings.ladders
     per_ladder = math.ceil(n / ladders)
     positions, energies = positions[:, :per_ladder], energies[:, :per_ladder]
-    inefficiency = statistical_inefficiency(torch.from_numpy(energies))
+    inefficiency = _slowest(torch.from_numpy(positions), torch.from_numpy(energies))
     kept = max(state.sweep - run.settings.equilibration, 1)
     provenance: dict[str, Any] = {
         "method": "exchange",
@@ -394,6 +409,21 @@ def _finish(
         lineage=lineage[index],
         provenance=provenance,
     )
+
+
+def _slowest(positions: Tensor, energies: Tensor) -> float:
+    """Largest statistical inefficiency of u (L, F) and of the leading principal components of interatomic distances."""
+    series = [energies]
+    n_atoms = positions.shape[2]
+    if n_atoms > 1:
+        pairs = torch.combinations(torch.arange(n_atoms), 2)
+        pairs = pairs[:: -(-len(pairs) // MOST_PAIRS)]
+        flat = positions.reshape(-1, n_atoms, 3).double()
+        distances = torch.linalg.vector_norm(flat[:, pairs[:, 0]] - flat[:, pairs[:, 1]], dim=-1)
+        distances -= distances.mean(0)
+        _, directions = torch.linalg.eigh(distances.T @ distances)
+        series += list((distances @ directions[:, -COMPONENTS:]).T.reshape(-1, *energies.shape))
+    return max(statistical_inefficiency(values) for values in series)
 
 
 def _claim(folder: Path, settings: SwapSettings, seed: int, temperatures: tuple[float, ...], n_atoms: int) -> Path:
