@@ -10,14 +10,17 @@ import torch
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError, OutOfMemoryError, StoppedError
 from gibbsian.sampling.importance import log_weights, sample_snis, stream
+from gibbsian.testing.proposal import check_proposal
 from gibbsian.testing.sampling import (
     Broken,
     MixtureProposal,
     SamplingOnly,
     broad_proposal,
+    check_log_z,
     check_sampler,
     mixture_target,
 )
+from gibbsian.testing.toy_proposals import Bent, DriftingPair, LoosePair
 from gibbsian.testing.toys import toy_system
 
 TOPOLOGY = toy_system(np.zeros((1, 3))).topology
@@ -33,6 +36,19 @@ def same(a: Ensemble, b: Ensemble) -> bool:
 
 def test_conformance():
     check_sampler(lambda proposal, target, n, seed: draw(proposal, target, n, seed))
+
+
+def test_log_z_of_toys():
+    def sampler(proposal, target, n, seed):
+        topology = toy_system(np.zeros((target.n_atoms, 3))).topology
+        return sample_snis(proposal, target, n, topology=topology, temperature=300.0, seed=seed)
+
+    check_log_z(sampler, n=4000)
+
+
+@pytest.mark.parametrize("proposal", [Bent(), LoosePair(), DriftingPair()], ids=lambda p: type(p).__name__)
+def test_toy_proposals_conform(proposal):
+    check_proposal(proposal, n=200)
 
 
 def test_gauge_enters_the_weight():

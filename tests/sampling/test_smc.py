@@ -9,7 +9,7 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError, StoppedError
 from gibbsian.sampling.importance import sample_snis
 from gibbsian.sampling.smc import sample_smc
-from gibbsian.sampling.smc_state import SmcSettings
+from gibbsian.sampling.smc_state import SmcSettings, paper_settings
 from gibbsian.sampling.truncation import Truncation
 from gibbsian.targets.boltzmann import Boltzmann
 from gibbsian.testing.sampling import (
@@ -20,7 +20,7 @@ from gibbsian.testing.sampling import (
     check_sampler,
     mixture_target,
 )
-from gibbsian.testing.toy_proposals import LoosePair
+from gibbsian.testing.toy_proposals import DriftingPair, LoosePair
 from gibbsian.testing.toys import DoubleWell, GaussianMixture, toy_system
 
 TOPOLOGIES = {n: toy_system(np.zeros((n, 3))).topology for n in (1, 2)}
@@ -185,6 +185,23 @@ def test_clipping_lands_in_the_record():
     at_start = draw(LoosePair(), PAIR, 1000, truncation=Truncation(clip=0.01), clip_at="start")
     assert at_start.provenance["clipping"]["at"] == "start"
     assert "clipping" not in draw(LoosePair(), PAIR, 100).provenance
+
+
+def test_published_settings_hardly_move_and_say_what_they_bias():
+    settings = paper_settings(0.16)
+    result = sample_smc(LoosePair(), PAIR, 500, topology=TOPOLOGIES[2], temperature=300.0, settings=settings)
+    assert not result.provenance["exact"]
+    assert result.provenance["clipping"]["count"] == 1
+    assert result.provenance["clipping"]["ess_unclipped"] > 0
+    assert len(result.provenance["levels"]) == 100
+    assert max(level["displacement_nm"] for level in result.provenance["levels"]) < 2e-4
+
+
+def test_centroid_stays_confined_by_the_gauge():
+    ensemble = draw(DriftingPair(), PAIR, 2000, moves=3)
+    centroid = math.sqrt(2) * ensemble.positions.mean(1)
+    spread = np.sqrt(ensemble.weights @ (centroid**2).mean(1))
+    assert spread == pytest.approx(0.1, rel=0.1)
 
 
 @pytest.mark.parametrize(

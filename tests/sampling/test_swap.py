@@ -9,7 +9,7 @@ from gibbsian.errors import GibbsianError, InputError, StoppedError
 from gibbsian.sampling.swap import SwapSettings, sample_exchange
 from gibbsian.targets.boltzmann import Boltzmann
 from gibbsian.testing.sampling import Broken, MixtureProposal, SamplingOnly, broad_proposal, mixture_target
-from gibbsian.testing.toy_proposals import LoosePair
+from gibbsian.testing.toy_proposals import DriftingPair, LoosePair
 from gibbsian.testing.toys import DoubleWell, GaussianMixture, toy_system
 
 TOPOLOGIES = {n: toy_system(np.zeros((n, 3))).topology for n in (1, 2)}
@@ -55,6 +55,15 @@ def test_populations_of_a_double_well(options):
     assert (ensemble.log_w == 0).all()
     assert ensemble.provenance["exact"]
     assert ensemble.provenance["statistical_inefficiency"] >= 1
+
+
+def test_centroid_stays_confined_by_the_gauge():
+    ensemble = draw(DriftingPair(), PAIR, 16 * 100, **QUICK)
+    value, error = ensemble.expectation(far)
+    assert abs(value - WELL.population(300.0)) < 4 * error
+    centroid = math.sqrt(2) * ensemble.positions.mean(1)
+    assert np.sqrt((centroid**2).mean()) == pytest.approx(0.1, rel=0.1)
+    assert ensemble.provenance["draws_acceptance"] > 0.02
 
 
 def test_a_tiny_effective_sample_size_does_no_harm():

@@ -14,7 +14,7 @@ from gibbsian.sampling.bridge import Bridge, Particles, ProposalEnergy
 from gibbsian.sampling.schedule import coefficients
 from gibbsian.targets.base import Target
 from gibbsian.targets.boltzmann import Boltzmann
-from gibbsian.testing.toy_proposals import Bent, BentTarget, LoosePair
+from gibbsian.testing.toy_proposals import Bent, BentTarget, DriftingPair, LoosePair
 from gibbsian.testing.toys import DoubleWell, GaussianMixture
 from gibbsian.units import kt
 
@@ -169,8 +169,9 @@ def _check_refusal(sampler: Sampler, target: Target, n: int, seed: int) -> None:
 def check_log_z(sampler: Sampler, n: int = 2000, seed: int = 0, sigmas: float = 4.0) -> None:
     """Check log Z and a population on two toys that the proposal fits badly; AssertionError says what fails.
 
-    A mixture of two Gaussians and two atoms in a double well, both with a known log Z. A sampler that leaves out the
-    last increment of an annealed path, or that forgets what resampling took out of the weights, fails.
+    A mixture of two Gaussians, and two atoms in a double well without and with a density of their centroid, all with a
+    known log Z. A sampler fails that leaves out the last increment of an annealed path, forgets what resampling took
+    out of the weights, or the gauge.
 
     Parameters
     ----------
@@ -185,6 +186,7 @@ def check_log_z(sampler: Sampler, n: int = 2000, seed: int = 0, sigmas: float = 
     cases = (
         ("mixture", broad_proposal(), mixture, 2.0, 0.2, lambda x: x[:, 0, 0] > 0),
         ("double well", LoosePair(), double, well.log_z(300.0), well.population(300.0), _far),
+        ("double well with a gauge", DriftingPair(), double, well.log_z(300.0), well.population(300.0), _far),
     )
     for name, proposal, target, exact, share, inside in cases:
         ensemble = sampler(proposal, target, n, seed)

@@ -8,12 +8,13 @@ from torch import Tensor
 
 
 class LatentToy:
-    """A bijection of three standard normal variables, defined by `_decode` and `_encode`; a `LatentProposal`."""
+    """A bijection of standard normal variables, defined by `_decode` and `_encode`; a `LatentProposal`."""
 
     n_atoms: int
+    n_latent: int = 3
 
     def _decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Map z (B, 3) to x (B, N, 3) and log |dx/dz| (B,)."""
+        """Map z (B, d) to x (B, N, 3) and log |dx/dz| (B,)."""
         raise NotImplementedError
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,10 +23,10 @@ class LatentToy:
 
     def latent_circular(self) -> Tensor:
         """No variable is on the circle."""
-        return torch.zeros(3, dtype=torch.bool)
+        return torch.zeros(self.n_latent, dtype=torch.bool)
 
     def to_latent(self, x: Tensor) -> Tensor:
-        """Latent variables (B, 3) of `x` (B, N, 3)."""
+        """Latent variables (B, d) of `x` (B, N, 3)."""
         return self._encode(x.double())[0]
 
     def from_latent(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,7 +36,7 @@ class LatentToy:
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw `n` conformations and their log density."""
-        return self.from_latent(torch.randn(n, 3, dtype=torch.float64, generator=generator))
+        return self.from_latent(torch.randn(n, self.n_latent, dtype=torch.float64, generator=generator))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of `x` (B, N, 3), (B,)."""
@@ -111,6 +112,29 @@ class LoosePair(LatentToy):
 
     def _constant(self, z: Tensor) -> Tensor:
         return torch.full((len(z),), 3 * math.log(self.width), dtype=torch.float64)
+
+
+@dataclass(eq=False)
+class DriftingPair(LoosePair):
+    """`LoosePair` with a centroid that is normal with a width in nm, which `log_gauge` declares."""
+
+    spread: float = 0.1
+    n_latent: int = 6
+
+    def _decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        x, _ = LoosePair._decode(self, z[:, :3])
+        return x + self.spread * z[:, None, 3:] / math.sqrt(2), self._both(z)
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        difference, _ = LoosePair._encode(self, x)
+        return torch.cat([difference, math.sqrt(2) * x.mean(1) / self.spread], 1), self._both(x)
+
+    def log_gauge(self, x: Tensor) -> Tensor:
+        """Log density (B,) of the orthonormal centroid coordinate sqrt(2) c of `x` (B, 2, 3)."""
+        return _log_normal(math.sqrt(2) * x.double().mean(1) / self.spread) - 3 * math.log(self.spread)
+
+    def _both(self, like: Tensor) -> Tensor:
+        return self._constant(like) + 3 * math.log(self.spread)
 
 
 def _log_normal(z: Tensor) -> Tensor:
