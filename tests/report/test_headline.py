@@ -49,3 +49,12 @@ def test_missing_numbers_are_left_out():
     assert "log Z" not in names
     assert "Forward effective fraction" not in names
     assert "Pareto k-hat" in names
+
+
+def test_biases_are_among_the_key_numbers():
+    samples = {"proposed": 50000, "finite": 49000, "clipped": 100, "clipped_fraction": 0.002, "ess_unclipped": 321.0}
+    cut = {"mass_outside_p": 0.001, "bias_bound": 0.02}
+    rows = {name: value for name, value, _ in key_numbers(results() | {"samples": {**samples, "truncation": cut}})}
+    assert rows["with clipped weight"] == "100"
+    assert rows["Effective samples without clipping"] == "321"
+    assert rows["Left out by truncation"].startswith("0.1")

@@ -35,13 +35,15 @@ def test_threshold_follows_a_constant_and_ignores_broken_energies():
     assert energy_threshold(u[:20], np.zeros(20), 1e-3) == np.inf
 
 
-def test_truncated_samples_stay_counted():
+def test_truncated_samples_stay_counted(caplog):
+    caplog.set_level("INFO")
     _, target = mixture_target()
     ensemble = sample_snis(
         broad_proposal(), target, 4000, topology=toy_system(np.zeros((1, 3))).topology, temperature=300.0
     )
     cut = truncated(ensemble, Truncation(energy_delta=1e-3))
     notes = cut.provenance["truncation"]
+    assert "bias at most" in caplog.text
     assert len(cut) == 4000
     assert ensemble.u is not None
     assert np.array_equal(np.isfinite(cut.log_w), ensemble.u <= notes["max_u"])

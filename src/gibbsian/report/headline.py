@@ -67,6 +67,11 @@ def key_numbers(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         rows.insert(2, ("with clipped weight", _count(samples["clipped"]), "a bias that no error bar shows"))
         unclipped = plain(_finite(samples.get("ess_unclipped")), 3)
         rows.insert(4, ("Effective samples without clipping", unclipped, "the number to compare with other runs"))
+    if cut := samples.get("truncation"):
+        bound = plain(_finite(cut.get("bias_bound")), 2)
+        rows.append(
+            ("Left out by truncation", percent(cut.get("mass_outside_p")), f"of the target; bias below {bound}")
+        )
     return [row for row in rows if not row[1].startswith(MISSING)]
 
 

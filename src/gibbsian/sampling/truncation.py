@@ -12,6 +12,7 @@ with the second mean over the target p, or over the proposal q as in the publica
 without such a bound: a labelled option.
 """
 
+import logging
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.weights import checked, ess, normalised
 from gibbsian.errors import InputError
 from gibbsian.targets.base import Target
+
+log = logging.getLogger(__name__)
 
 Law = Literal["p", "q"]
 Clipping = Literal["drop", "cap"]
@@ -141,6 +144,14 @@ def find_cut(
         "bias_of_sampling": sampling,
         "settings": asdict(truncation),
     }
+    log.info(
+        "truncation: u <= %g kT, log q >= %g leave out %.2g of the proposal and %.2g of the target; bias at most %.2g",
+        max_u,
+        min_log_q,
+        notes["mass_outside_q"],
+        lost,
+        notes["bias_bound"],
+    )
     return replace(cut, notes=notes)
 
 
