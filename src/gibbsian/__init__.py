@@ -8,18 +8,16 @@ if TYPE_CHECKING:
     from gibbsian.dynamics.simulate import simulate
     from gibbsian.dynamics.umbrella import UmbrellaSettings, umbrella
     from gibbsian.ensemble.ensemble import Ensemble
-    from gibbsian.evaluate.results import evaluate
     from gibbsian.potentials import potential
     from gibbsian.workflow.api import fit, sample
 
 __version__ = "0.1.0"
-__all__ = ["Ensemble", "System", "UmbrellaSettings", "evaluate", "fit", "potential", "sample", "simulate", "umbrella"]
+__all__ = ["Ensemble", "System", "UmbrellaSettings", "fit", "potential", "sample", "simulate", "umbrella"]
 
 _HOMES = {
     "Ensemble": "gibbsian.ensemble.ensemble",
     "System": "gibbsian.chem.system",
     "UmbrellaSettings": "gibbsian.dynamics.umbrella",
-    "evaluate": "gibbsian.evaluate.results",
     "fit": "gibbsian.workflow.api",
     "potential": "gibbsian.potentials",
     "sample": "gibbsian.workflow.api",

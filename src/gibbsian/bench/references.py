@@ -103,9 +103,9 @@ BUDGETS = {
     "AAA": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=20),
     "ACE-AAA-NME": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=20),
     "ACE-AAA-NME@amber96": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=20),
-    "ACE-AAAAA-NME@amber96": Budget(ns=50, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20),
-    "AAAAAA": Budget(ns=50, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20),
-    "ELIL@amber96": Budget(ns=50, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20),
+    "ACE-AAAAA-NME@amber96": Budget(ns=30, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20),
+    "AAAAAA": Budget(ns=30, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20),
+    "ELIL@amber96": Budget(ns=30, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20),
     "chignolin": Budget(ns=10, ladders=4, t_max=600, frame_ps=2, runs=32, run_ns=0.1, lag_ps=10),
 }
 """Systems that have references, and what each costs."""
