@@ -4,8 +4,10 @@ The contenders of a rate take turns, as in the table `engine`. A simulation is s
 continues from its checkpoint at the next one, so that start structures are made once and never counted.
 """
 
+import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -102,7 +104,8 @@ def measure(key: RowKey, system: System, budget: Budget, cores: int | None = Non
         for done in range(1, budget.rounds + 1):
             for name, n in used.items():
                 grouped = replace(settings, groups=n)
-                rates[name].append(_exchange_rate(system, grouped, Path(folder) / name, budget.seconds) / n)
+                with _confined(n):
+                    rates[name].append(_exchange_rate(system, grouped, Path(folder) / name, budget.seconds) / n)
                 rates[f"openmm_{name}"].append(_openmm_rate(system, opponents[name], walk, done) / n)
             report(done, budget.rounds, **{name: round(turns[-1], 2) for name, turns in rates.items()})
     metrics = {name: _median(turns) for name, turns in rates.items()}
@@ -122,6 +125,20 @@ def measure(key: RowKey, system: System, budget: Budget, cores: int | None = Non
         "n_atoms": system.n_atoms,
     }
     return Row(key, metrics, spent, hardware())
+
+
+@contextmanager
+def _confined(cores: int) -> Iterator[None]:
+    """Keep this process and those that it starts to so many cores, where the operating system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:cores])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class _TurnOver(Exception):  # noqa: N818 (not an error)
