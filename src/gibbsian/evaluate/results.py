@@ -78,33 +78,39 @@ def evaluate(
         )
     compared = reference if reference is not None else data
     distances = [] if compared is None else compare(ensemble, compared, n=n_compare, n_transport=n_transport, tica=tica)
-    if certified is not None and (found_plane := ramachandran_distance(ensemble, certified)) is not None:
-        distances.append(found_plane)
+    plane = None if certified is None else ramachandran_distance(ensemble, certified)
     trusted = [other for other in (reference, data) if other is not None]
     method = ensemble.provenance.get("method")
     # Samples of a Markov chain do not inherit what the proposal lacks.
     covered = None if method == "exchange" else forward
     verdict = judge(ensemble, basins=_shares(ensemble, trusted, certified), forward=covered)
-    effective = effective_number(ensemble)
     found = observables(ensemble.topology, ensemble.positions, pairs=pairs)
-    weighted = ensemble.log_w > -math.inf
     results = {
         "system": system,
         "recipe": recipe,
         "seed": seed,
-        "samples": {"proposed": len(ensemble), "finite": int(weighted.sum()), **_bias(ensemble)},
-        "ess": {"count": effective, "fraction": effective / len(ensemble)},
-        "forward_ess": None if forward is None else {"fraction": forward.fraction, "n": forward.n},
-        "k_hat": ensemble.k_hat,
-        "log_z": None if ensemble.log_q is None else dict(ensemble.log_z._asdict()),
+        **_weights(ensemble, forward),
         "reference": _source(reference, data, certified),
         "basins": _basins(ensemble, compared, certified),
         "observables": averages(ensemble, found),
-        "distances": [asdict(distance) for distance in distances],
+        "distances": [asdict(distance) for distance in (*distances, plane) if distance is not None],
         "verdict": {"reliable": verdict.reliable, "reasons": list(verdict.reasons)},
         "performance": dict(performance or {}),
     }
     return plain(results)
+
+
+def _weights(ensemble: Ensemble, forward: ForwardEss | None) -> dict[str, Any]:
+    """Say how many samples there are and what their weights are worth."""
+    effective = effective_number(ensemble)
+    finite = int((ensemble.log_w > -math.inf).sum())
+    return {
+        "samples": {"proposed": len(ensemble), "finite": finite, **_bias(ensemble)},
+        "ess": {"count": effective, "fraction": effective / len(ensemble)},
+        "forward_ess": None if forward is None else {"fraction": forward.fraction, "n": forward.n},
+        "k_hat": ensemble.k_hat,
+        "log_z": None if ensemble.log_q is None else dict(ensemble.log_z._asdict()),
+    }
 
 
 def _bias(ensemble: Ensemble) -> dict[str, Any]:
