@@ -1,5 +1,6 @@
 """`gibbsian bench`: make the rows of a table, or show those that exist."""
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -53,4 +54,6 @@ def show_table(table: str, system: str | None, row: str | None, seed: int | None
     if not found:
         raise InputError(f"{results or RESULTS}: no rows of {table} yet; run gibbsian bench {table} without --show")
     kept = set(select([r.key for r in found], system, row, seed))
-    Console(highlight=False).print(show([r for r in found if r.key in kept]))
+    # A pipe has no width: whole lines can be searched.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
+    console.print(show([r for r in found if r.key in kept]))

@@ -13,6 +13,7 @@ from gibbsian.ensemble.formats import FORMATS, rounding_warning
 from gibbsian.ensemble.readers import read_frames
 from gibbsian.ensemble.store import MANIFEST, load
 from gibbsian.errors import InputError
+from gibbsian.potentials import potential
 from gibbsian.progress import Report, silent
 from gibbsian.workflow.energies import annotate, annotation_key, discard
 
@@ -52,6 +53,7 @@ def annotate_trajectory(
     if trajectory.is_dir():
         raise InputError(f"{trajectory}: is a folder; give a trajectory file, or `import` the ensemble into a run")
     system = resolve(_structure(trajectory, topology), **choices)
+    potential(system, engine=engine)  # a wrong engine must leave no folder behind
     found = read_frames(trajectory, system.topology, names=_names(topology))
     yield f"{system.sequence}  {len(found.positions)} frames of {trajectory.name}  {_model(system)}  -> {output}"
     yield from (f"changed: {change}" for change in system.changes)
