@@ -133,7 +133,7 @@ def _claim(folder: Path, mark: dict[str, str | int]) -> None:
         write_json(path, mark)
     elif read_json(path) != mark:
         raise InputError(
-            f"{folder}: holds energies of other frames or another force field or engine; delete it or choose another folder"
+            f"{folder}: holds energies of other frames or another force field or engine; delete it or choose another"
         )
 
 
