@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gibbsian.bench.rows import Row
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.geometry import ramachandran, residue_label
-from gibbsian.ensemble.reference import Histogram, Reference, ReferenceBasin, SlowModes, combine
+from gibbsian.ensemble.reference import Histogram, Reference, ReferenceBasin, SlowModes, binned, combine
 from gibbsian.ensemble.weights import Estimate
 from gibbsian.evaluate.observables import radius_of_gyration
 from gibbsian.evaluate.slow_modes import Tica, features, fit_tica
@@ -139,13 +139,8 @@ def _shortened(values: Floats) -> Floats:
 
 def histogram(values: Floats, weights: Floats, axes: Sequence[tuple[float, float, int]]) -> Floats:
     """Probabilities on a grid of `values` (n, k) with `weights` (n,); what lies outside goes to the edge."""
-    index = []
-    for column, (first, last, n) in zip(values.T, axes, strict=True):
-        place = np.floor((column - first) / (last - first) * n)
-        index.append(np.clip(place, 0, n - 1).astype(np.int64))
-    shape = tuple(n for _, _, n in axes)
-    flat = np.bincount(np.ravel_multi_index(index, shape), weights, int(np.prod(shape)))
-    return (flat / flat.sum()).reshape(shape)
+    counts = binned(values, weights, axes)
+    return counts / counts.sum()
 
 
 def _quantities(ensemble: Ensemble, tica: Tica) -> dict[str, tuple[Floats, str, int]]:

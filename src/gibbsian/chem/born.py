@@ -76,6 +76,9 @@ _NECK_SCALE = {"gbn": 0.361825, "gbn2": 0.826836}
 _NECK_CUT = 0.68
 _ACE = 28.3919551
 
+ACE_PROBE = 0.14
+"""Probe radius of the surface term, nm."""
+
 
 def from_gbsa_obc(force: Any) -> Born:
     """Parameters of an `openmm.GBSAOBCForce`."""

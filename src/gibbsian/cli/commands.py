@@ -12,6 +12,7 @@ from gibbsian.cli.console import OUT, Watch
 from gibbsian.errors import InputError, UnreliableError
 from gibbsian.workflow.run import Run, open_run, perform, settings_of
 from gibbsian.workflow.settings import read_settings
+from gibbsian.workflow.system import model_of
 
 
 def given_settings(source: str, **system: float | str) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def run_to(stage: str, given: dict[str, Any], source: str, output: Path | None, 
     """Bring a run up to a stage, starting or continuing it; raise `UnreliableError` if its verdict says so."""
     path = output or Path("runs") / re.sub(r"[^\w.@-]+", "_", Path(source).stem if Path(source).is_file() else source)
     with open_run(given, path, _where(source)) as run, Watch(max_time, path / "log.txt") as watch:
-        watch.say(f"{run.system.sequence}  {run.system.n_atoms} atoms  {_model(run)}  -> {path}")
+        watch.say(f"{run.system.sequence}  {run.system.n_atoms} atoms  {model_of(run.system)}  -> {path}")
         for change in run.system.changes:
             watch.say(f"changed: {change}")
         _perform(run, stage, watch)
@@ -68,12 +69,6 @@ def _perform(run: Run, last: str, watch: Watch) -> None:
         if not verdict["reliable"]:
             raise UnreliableError("weights NOT reliable: " + "; ".join(verdict["reasons"]))
         watch.say("verdict: reliable")
-
-
-def _model(run: Run) -> str:
-    system = run.system
-    cutoff = "no cutoff" if system.cutoff is None else f"cutoff {system.cutoff:g} nm"
-    return f"{system.forcefield} + {system.solvent}, {cutoff}, {system.temperature:g} K"
 
 
 def import_data(path: Path, trajectory: Path, topology: Path | None) -> None:

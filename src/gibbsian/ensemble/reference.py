@@ -74,6 +74,17 @@ class Histogram:
     unit: str
 
 
+def binned(values: Floats, weights: Floats, edges: Sequence[tuple[float, float, int]]) -> Floats:
+    """Weights on the grid of a `Histogram`, of `values` (n, k); what lies outside counts in the outermost bins."""
+    index = []
+    for column, (first, last, n) in zip(values.T, edges, strict=True):
+        place = np.floor((column - first) / (last - first) * n)
+        index.append(np.clip(place, 0, n - 1).astype(np.int64))
+    shape = tuple(n for _, _, n in edges)
+    counts = np.bincount(np.ravel_multi_index(index, shape), weights, int(np.prod(shape)))
+    return counts.reshape(shape).astype(np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class SlowModes:
     """TICA fitted on continuous single-temperature runs, and where the equilibrium lies in it.

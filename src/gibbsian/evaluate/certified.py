@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from gibbsian.chem.topology import Topology
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.geometry import backbone, ramachandran, residue_label
-from gibbsian.ensemble.reference import Histogram, Reference, file_name
+from gibbsian.ensemble.reference import Reference, binned, file_name
 from gibbsian.evaluate.metrics import Distance
 
 DRAWS = 20
@@ -62,7 +62,7 @@ def ramachandran_distance(ensemble: Ensemble, certified: Reference, *, seed: int
             continue
         p = theirs.probabilities / theirs.probabilities.sum()
         bins = len(p)
-        values.append(_variation(_binned(np.degrees(angles[used, k]), ensemble.weights[used], theirs), p))
+        values.append(_variation(binned(np.degrees(angles[used, k]), ensemble.weights[used], theirs.edges), p))
         draws = rng.multinomial(n, p.ravel(), size=DRAWS) / n
         floors.append(_variation(draws.reshape(-1, *p.shape), p).mean())
     if not values:
@@ -73,14 +73,3 @@ def ramachandran_distance(ensemble: Ensemble, certified: Reference, *, seed: int
 
 def _variation(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * np.abs(p - q).sum(axis=(-2, -1))
-
-
-def _binned(degrees: NDArray[np.float64], weights: NDArray[np.float64], like: Histogram) -> NDArray[np.float64]:
-    """Probabilities on the grid of another histogram; what lies outside counts in the outermost bins."""
-    index = []
-    for column, (first, last, n) in zip(degrees.T, like.edges, strict=True):
-        place = np.floor((column - first) / (last - first) * n)
-        index.append(np.clip(place, 0, n - 1).astype(np.int64))
-    shape = tuple(n for _, _, n in like.edges)
-    flat = np.bincount(np.ravel_multi_index(index, shape), weights, int(np.prod(shape)))
-    return flat.reshape(shape).astype(np.float64)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
@@ -12,6 +13,11 @@ from gibbsian.chem.parameters import Cmap, Parameters
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+
+def shortest(dtype: torch.dtype) -> float:
+    """Distance (nm) below which pairs are treated as that far apart, so that 1/r^14 cannot overflow."""
+    return 1e-3 if dtype == torch.float32 else 1e-6
 
 
 @dataclass(frozen=True, eq=False)

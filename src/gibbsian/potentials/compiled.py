@@ -11,18 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gibbsian.chem.born import Born
+from gibbsian.chem.born import ACE_PROBE, Born
 from gibbsian.chem.parameters import Parameters
 from gibbsian.errors import InputError
 from gibbsian.potentials.base import Integrator, LangevinState, RigidBonds, TorsionBias
-from gibbsian.potentials.coefficients import PairTable, pair_table, spline_patches, torsion_table
+from gibbsian.potentials.coefficients import PairTable, pair_table, shortest, spline_patches, torsion_table
 from gibbsian.potentials.saved_force import SavedForce
 
 Floats = NDArray[np.float64]
 Arrays = dict[str, Floats]
-
-ACE_PROBE = 0.14
-"""Probe radius of the surface term, nm."""
 
 LONG_SERIES, SHORT_SERIES = 0.3, 0.1
 """Largest (s/r)^2 at which the kernels' two polynomials for the screening of distant atoms hold."""
@@ -171,7 +168,7 @@ def _engine(parameters: Parameters, dtype: torch.dtype, instruction_set: str) ->
     kernels = _kernels()
     make, real = (kernels.Engine32, np.float32) if dtype == torch.float32 else (kernels.Engine64, np.float64)
     reals, indices, numbers = _bonded(parameters)
-    numbers["shortest2"] = (1e-3 if dtype == torch.float32 else 1e-6) ** 2
+    numbers["shortest2"] = shortest(dtype) ** 2
     if parameters.n_atoms > 1 and (parameters.nonbonded is not None or parameters.born is not None):
         pairs, more = _pairs(parameters)
         reals |= pairs

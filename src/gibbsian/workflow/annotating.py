@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 
 from gibbsian.chem.library import resolve
-from gibbsian.chem.system import System
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.formats import FORMATS, rounding_warning
 from gibbsian.ensemble.readers import read_frames
 from gibbsian.ensemble.store import MANIFEST, load
 from gibbsian.errors import InputError
-from gibbsian.potentials import potential
 from gibbsian.progress import Report, silent
 from gibbsian.workflow.energies import annotate, annotation_key, discard
+from gibbsian.workflow.system import model_of
 
 
 def annotate_trajectory(
@@ -53,9 +52,8 @@ def annotate_trajectory(
     if trajectory.is_dir():
         raise InputError(f"{trajectory}: is a folder; give a trajectory file, or `import` the ensemble into a run")
     system = resolve(_structure(trajectory, topology), **choices)
-    potential(system, engine=engine)  # a wrong engine must leave no folder behind
     found = read_frames(trajectory, system.topology, names=_names(topology))
-    yield f"{system.sequence}  {len(found.positions)} frames of {trajectory.name}  {_model(system)}  -> {output}"
+    yield f"{system.sequence}  {len(found.positions)} frames of {trajectory.name}  {model_of(system)}  -> {output}"
     yield from (f"changed: {change}" for change in system.changes)
     if found.relabelled:
         yield f"hydrogens relabelled in {found.relabelled} frames"
@@ -102,11 +100,6 @@ def _names(topology: str | None) -> Path | None:
     """Return the file that names the atoms of the trajectory, where the molecule was given by one."""
     named = {suffix for one in FORMATS if one.self_contained for suffix in one.suffixes}
     return Path(topology) if topology is not None and Path(topology).suffix.lower() in named else None
-
-
-def _model(system: System) -> str:
-    cutoff = "no cutoff" if system.cutoff is None else f"cutoff {system.cutoff:g} nm"
-    return f"{system.forcefield} + {system.solvent}, {cutoff}, {system.temperature:g} K"
 
 
 def _is_finished(output: Path, key: str) -> bool:

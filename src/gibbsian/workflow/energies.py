@@ -88,13 +88,14 @@ def annotate(
         If the folder cannot be written, is in use, or holds energies of other frames or another force field.
     """
     size = _batch_size(system.n_atoms)
+    with one_thread():  # a wrong engine leaves no folder behind
+        target = Boltzmann(potential(system, engine=engine), system.temperature)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot write ({error.strerror}); choose another folder with -o") from error
     with hold(RunFolder(folder)), one_thread():
         _claim(folder, {"key": annotation_key(system, positions, engine), "batch": size})
-        target = Boltzmann(potential(system, engine=engine), system.temperature)
 
         def evaluate(start: int) -> NDArray[np.float64]:
             return target.u(torch.from_numpy(positions[start : start + size]).double()).numpy()

@@ -33,6 +33,12 @@ def target_of(system: System) -> Handed:
     return Handed(Boltzmann(potential(system), system.temperature), system.topology, positions)
 
 
+def model_of(system: System) -> str:
+    """Name force field, solvent, cutoff and temperature in a few words."""
+    cutoff = "no cutoff" if system.cutoff is None else f"cutoff {system.cutoff:g} nm"
+    return f"{system.forcefield} + {system.solvent}, {cutoff}, {system.temperature:g} K"
+
+
 def keep_source(settings: SystemSettings, folder: Path) -> None:
     """Copy a structure or FASTA file to `folder`, once, so that the run can go on without the original.
 

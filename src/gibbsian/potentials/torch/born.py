@@ -7,13 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gibbsian.chem.born import Born
+from gibbsian.chem.born import ACE_PROBE, Born
 
 if TYPE_CHECKING:
     from gibbsian.potentials.torch.pairs import PairViews
-
-ACE_PROBE = 0.14
-"""Probe radius of the surface term, nm."""
 
 LOG2_E = math.log2(math.e)
 

@@ -15,14 +15,9 @@ import torch
 from torch import Tensor
 
 from gibbsian.chem.parameters import Parameters
-from gibbsian.potentials.coefficients import PairTable, pair_table
+from gibbsian.potentials.coefficients import PairTable, pair_table, shortest
 from gibbsian.potentials.torch.born import BornAtoms, BornPairs
 from gibbsian.potentials.torch.workspace import Workspace
-
-
-def shortest(dtype: torch.dtype) -> float:
-    """Distance (nm) below which pairs are treated as that far apart, so that 1/r^14 cannot overflow."""
-    return 1e-3 if dtype == torch.float32 else 1e-6
 
 
 class Circle:

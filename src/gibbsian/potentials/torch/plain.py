@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gibbsian.chem.born import Born
+from gibbsian.chem.born import ACE_PROBE, Born
 from gibbsian.chem.parameters import Parameters
 from gibbsian.potentials.coefficients import pair_table, spline_patches, torsion_table
 from gibbsian.potentials.torch.bonded import Maps
-from gibbsian.potentials.torch.born import ACE_PROBE
 
 
 class PlainEnergy:

@@ -11,6 +11,7 @@ from torch import Tensor
 from gibbsian.chem.parameters import Parameters
 from gibbsian.errors import InputError
 from gibbsian.potentials.chunks import in_chunks
+from gibbsian.potentials.coefficients import shortest
 from gibbsian.potentials.saved_force import SavedForce
 from gibbsian.potentials.triton.tables import PairTables, TermLists, pair_tables, term_lists
 
@@ -134,7 +135,7 @@ class _Kernels:
             "MAPS": parameters.cmap is not None,
             # A length (nm) or sine below which a direction is not defined, and the shortest distance of a pair.
             "TINY": 1e-10 if double else 1e-6,
-            "SHORTEST2": (1e-6 if double else 1e-3) ** 2,
+            "SHORTEST2": shortest(dtype) ** 2,
             **(self.pairs.constants if self.pairs else {}),
         }
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gibbsian.chem.born import Born
+from gibbsian.chem.born import ACE_PROBE, Born
 from gibbsian.chem.parameters import Parameters
 from gibbsian.potentials.coefficients import pair_table, spline_patches, torsion_table
 
@@ -56,10 +56,6 @@ class TermLists:
     starts: Tensor
     index: Tensor
     values: Tensor
-
-
-ACE_PROBE = 0.14
-"""Probe radius of the surface term, nm."""
 
 
 def pair_tables(parameters: Parameters, dtype: torch.dtype, device: torch.device) -> PairTables:
