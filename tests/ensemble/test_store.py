@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,18 @@ def test_round_trip_is_bitwise(tmp_path):
     assert two.topology.to_dict() == TOPOLOGY.to_dict()
     one.take(np.arange(5)).save(tmp_path / "a" / "b")
     assert len(Ensemble.load(tmp_path / "a" / "b")) == 5
+
+
+def test_draws_travel_along_and_do_not_outlive_their_ensemble(tmp_path):
+    annealed = replace(example(20), draws=example(5))
+    annealed.save(tmp_path)
+    read = Ensemble.load(tmp_path)
+    assert read.draws is not None
+    assert np.array_equal(read.draws.positions, annealed.draws.positions)
+    assert read.take(np.arange(3)).draws is read.draws
+    example(20).save(tmp_path)
+    assert Ensemble.load(tmp_path).draws is None
+    assert not list(tmp_path.glob("draws/*"))
 
 
 def test_damage_is_named(tmp_path):

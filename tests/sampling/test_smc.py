@@ -77,6 +77,16 @@ def test_without_moves_the_weights_are_those_of_importance_sampling():
         assert annealed.provenance["proposal_ess"] == pytest.approx(plain.ess)
 
 
+def test_draws_are_kept_as_they_were_before_truncation_and_moves():
+    truncation = Truncation(max_energy=1.0)
+    annealed = draw(LoosePair(), PAIR, 300, chunk=200, truncation=truncation)
+    plain = sample_snis(LoosePair(), PAIR, 300, topology=TOPOLOGIES[2], temperature=300.0, chunk=200)
+    assert annealed.draws is not None
+    for name in ("positions", "u", "log_q", "log_w"):
+        assert np.allclose(getattr(annealed.draws, name), getattr(plain, name), atol=1e-6), name
+    assert not np.allclose(annealed.positions, plain.positions)
+
+
 def test_error_of_log_z_is_that_of_repeated_runs():
     found = [draw(LoosePair(), PAIR, 300, seed=seed, levels=12, conditional_ess=None).log_z for seed in range(60)]
     values, errors = np.array(found).T

@@ -37,6 +37,9 @@ class Ensemble:
         error bars treat samples of one lineage as one block. None where all samples are independent.
     provenance
         How it was made: method, seeds, versions, energy calls.
+    draws
+        Some of the generator's draws as they were before anything moved them, with their importance weights: what
+        annealing began with. None where the samples are the draws, or none were kept.
     """
 
     positions: NDArray[np.float32]
@@ -47,6 +50,7 @@ class Ensemble:
     log_q: NDArray[np.float64] | None = None
     lineage: NDArray[np.int64] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    draws: "Ensemble | None" = None
 
     def __len__(self) -> int:
         return len(self.positions)

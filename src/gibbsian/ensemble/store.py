@@ -15,6 +15,8 @@ from gibbsian.files import read_json, sha256, write_array, write_json
 FORMAT = "gibbsian-ensemble-1"
 MANIFEST = "manifest.json"
 ARRAYS = ("positions", "log_w", "u", "log_q", "lineage")
+DRAWS = "draws"
+"""Sub-folder of the generator's draws, itself the folder of an ensemble."""
 
 
 def save(ensemble: Ensemble, folder: Path | str) -> None:
@@ -30,9 +32,10 @@ def save(ensemble: Ensemble, folder: Path | str) -> None:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / MANIFEST).unlink(missing_ok=True)
-        for name in ARRAYS:
-            (folder / f"{name}.npy").unlink(missing_ok=True)
+        for place in (folder, folder / DRAWS):
+            (place / MANIFEST).unlink(missing_ok=True)
+            for name in ARRAYS:
+                (place / f"{name}.npy").unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot write ({error.strerror}); choose another folder") from error
     entries = {}
@@ -42,6 +45,8 @@ def save(ensemble: Ensemble, folder: Path | str) -> None:
             path = folder / f"{name}.npy"
             write_array(path, array)
             entries[name] = {"file": path.name, "shape": list(array.shape), "sha256": sha256(path)}
+    if ensemble.draws is not None:
+        save(ensemble.draws, folder / DRAWS)
     manifest = {
         "format": FORMAT,
         "temperature": ensemble.temperature,
@@ -49,6 +54,8 @@ def save(ensemble: Ensemble, folder: Path | str) -> None:
         "topology": ensemble.topology.to_dict(),
         "provenance": dict(ensemble.provenance),
     }
+    if ensemble.draws is not None:
+        manifest["draws"] = DRAWS
     write_json(folder / MANIFEST, manifest)
 
 
@@ -78,6 +85,7 @@ def load(folder: Path | str) -> Ensemble:
             log_q=arrays.get("log_q"),
             lineage=arrays.get("lineage"),
             provenance=manifest["provenance"],
+            draws=load(folder / DRAWS) if manifest.get("draws") else None,
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: incomplete ({error} missing or of a wrong kind); make the ensemble anew") from error

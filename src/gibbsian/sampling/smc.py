@@ -45,6 +45,8 @@ from gibbsian.targets.base import Target
 from gibbsian.targets.extended import Extended
 
 PILOT = 256
+MOST_DRAWS = 10_000
+"""Draws of the proposal that are kept as they were, to be shown beside the result."""
 FIRST_STEP = 1e-3
 _MOVES, _PILOT, _RESAMPLING = 1, 2, 3  # last entries of the keys of random streams; those of the draws end in zero
 
@@ -99,6 +101,7 @@ def sample_smc(
         With ``lineage``, ``u`` and ``log_q`` of the final positions. ``provenance`` has a record of each level
         (t, ESS, resampled, acceptance, steps, unique and effective ancestors, log Z so far), the ESS of the plain
         importance weights as ``proposal_ess``, the effective number of ancestors as ``effective``, and ``exact``.
+        ``draws`` has the first of the proposal's draws with their importance weights, at most `MOST_DRAWS`.
 
     Raises
     ------
@@ -122,7 +125,8 @@ def sample_smc(
             if state.level % settings.checkpoint_every == 0 or state.t == 1.0:
                 write_state(place, LATEST, state)
             _tell(state, report)
-        return _finish(run, state, first, cut, start_clip, topology, temperature)
+        found = _finish(run, state, first, cut, start_clip, topology, temperature)
+        return replace(found, draws=_draws(run, drawn, topology, temperature))
 
 
 def _tell(state: SmcState, report: Report) -> None:
@@ -308,6 +312,21 @@ def _finish(
     if run.settings.clip_at == "end":
         return clipped(ensemble, run.settings.truncation.clip, run.settings.truncation.clip_how)
     return ensemble
+
+
+def _draws(run: _Run, drawn: SmcState, topology: Topology, temperature: float) -> Ensemble:
+    """Return some draws of the proposal before truncation and moves."""
+    particles = drawn.particles.take(slice(0, MOST_DRAWS))
+    log_gauge = run.proposal.log_gauge(particles.x).detach().double()
+    return Ensemble(
+        positions=particles.x.numpy().astype(np.float32),
+        log_w=increment(particles, run.at(0.0), run.at(1.0)).numpy(),
+        topology=topology,
+        temperature=temperature,
+        u=(particles.u1 + log_gauge).numpy(),
+        log_q=-particles.u0.numpy(),
+        provenance={"method": "proposal", "seed": run.seed},
+    )
 
 
 def _described(found: Ancestry) -> dict[str, Any]:
