@@ -9,7 +9,7 @@ from gibbsian.testing.backbone import backbone_positions, backbone_topology
 from gibbsian.training.buffer import Buffer
 from gibbsian.training.data import Frames, Source, enrich, split
 from gibbsian.training.loop import prepare
-from gibbsian.training.losses import nll, reverse_kl
+from gibbsian.training.losses import mean_loss, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 
 ATOM = Topology(("C",), ("C",), np.zeros(1, dtype=np.int64), ("X",), ("1",), np.zeros((0, 2), dtype=np.int64))
@@ -66,8 +66,8 @@ def test_reverse_kl_drops_the_highest_energies_and_what_is_not_finite():
     assert float(reverse_kl(u, log_q, drop=0)) == pytest.approx(53.0 / 3.0)
 
 
-def test_nll_leaves_out_frames_outside_the_support():
-    assert float(nll(torch.tensor([-1.0, -3.0, -torch.inf]))) == pytest.approx(2.0)
+def test_the_mean_loss_leaves_out_frames_outside_the_support():
+    assert float(mean_loss(torch.tensor([1.0, 3.0, torch.inf, torch.nan]))) == pytest.approx(2.0)
 
 
 def test_buffer_survives_storage():

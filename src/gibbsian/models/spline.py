@@ -157,6 +157,10 @@ class SplineFlow(nn.Module):
         log_q = self._log_q(turns.to(parameter.dtype), z.to(parameter.dtype))
         return torch.where(torch.isfinite(log_det), log_q.double() + log_det, -torch.inf)
 
+    def objective(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Training loss of each conformation, its negative log-likelihood (B,); inf outside the support."""
+        return -self.log_prob(x)
+
     def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log density (B,) and its gradient with respect to x (B, n_atoms, 3) in 1/nm, float64."""
         x = x.detach().double().requires_grad_(True)

@@ -113,6 +113,10 @@ class TarFlow(nn.Module):
         log_q = torch.cat([self._log_prob(part) for part in x.split(CHUNK)])
         return torch.where(torch.isfinite(log_q), log_q, -torch.inf)
 
+    def objective(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Training loss of each conformation, its negative log-likelihood (B,); inf outside the support."""
+        return -self.log_prob(x)
+
     def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log density (B,) and its gradient with respect to x (B, n_atoms, 3) in 1/nm, float64.
 

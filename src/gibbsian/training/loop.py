@@ -18,12 +18,13 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.weights import ess
 from gibbsian.errors import InputError
 from gibbsian.progress import Report, silent
+from gibbsian.sampling.importance import stream
 from gibbsian.targets.base import Target
 from gibbsian.targets.extended import Extended
 from gibbsian.training.buffer import Buffer
 from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, save_checkpoint
 from gibbsian.training.data import Frames, Source, enrich, frames_of, split
-from gibbsian.training.losses import nll, reverse_kl
+from gibbsian.training.losses import mean_loss, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 
 CHUNK = 4096
@@ -38,16 +39,19 @@ class Trainable(Protocol):
     topology: Topology
     config: Any
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log density of `x` (B, n_atoms, 3) nm, (B,), differentiable in the weights."""
-        ...
+    def objective(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Training loss (B,) of conformations (B, n_atoms, 3) nm, differentiable in the weights.
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw conformations (n, n_atoms, 3) nm and their log density (n,)."""
+        Its mean by weight is minimised; conformations where it is not finite are left out. A density gives its
+        negative logarithm; what noise the loss needs comes from `generator`.
+        """
         ...
 
     def rsample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw the same, differentiable in the weights, for reverse KL."""
+        """Draw conformations (n, n_atoms, 3) nm and log density (n,) for refit and reverse KL.
+
+        For reverse KL they are differentiable in the weights; a model that cannot do this raises `InputError`.
+        """
         ...
 
     def log_gauge(self, x: Tensor) -> Tensor:
@@ -106,10 +110,7 @@ def train(
     InputError
         If the stages need a target that is missing, or the folder holds a different training.
     """
-    if not stages:
-        raise InputError("training: no stages; give at least one")
-    if target is None and any(stage.needs_target for stage in stages):
-        raise InputError("training: a stage with reverse KL or refit needs a target; give one or drop the stage")
+    check_stages(model, stages, target)
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     parts = split(data, settings.held_out, settings.seed)
@@ -209,7 +210,8 @@ def optimise(
 ) -> dict[str, float]:
     """Make one optimiser step and move the average; a step that is not finite is skipped and counted."""
     assert run.optimiser is not None
-    loss, figures = _loss(run, stage, x, target)
+    noise = torch.Generator().manual_seed(stream(settings.seed, run.step))
+    loss, figures = _loss(run, stage, x, noise, target)
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(stage, step)
     run.optimiser.zero_grad(set_to_none=True)
@@ -229,15 +231,17 @@ def optimise(
     return figures | {"gradient": float(norm)}
 
 
-def _loss(run: Run, stage: Stage, x: Tensor, target: Target | None) -> tuple[Tensor, dict[str, float]]:
+def _loss(
+    run: Run, stage: Stage, x: Tensor, noise: torch.Generator, target: Target | None
+) -> tuple[Tensor, dict[str, float]]:
     loss = torch.zeros((), dtype=torch.float64)
     figures: dict[str, float] = {}
     if stage.w_nll > 0:
-        log_q = run.model.log_prob(x)
-        likelihood = nll(log_q)
+        losses = run.model.objective(x, noise)
+        likelihood = mean_loss(losses)
         loss = loss + stage.w_nll * likelihood
         figures["nll"] = float(likelihood.detach())
-        figures["outside"] = float((~torch.isfinite(log_q)).double().mean())
+        figures["outside"] = float((~torch.isfinite(losses)).double().mean())
     if stage.w_kl > 0 and target is not None:
         generated, log_q = run.model.rsample(stage.kl_batch, run.generator)
         divergence = reverse_kl(target.u(generated), log_q, stage.kl_drop)
@@ -254,9 +258,9 @@ def learning_rate(stage: Stage, step: int) -> float:
 
 @torch.no_grad()
 def evaluate(run: Run, validation: list[Source], settings: TrainSettings) -> None:
-    """Weighted held-out likelihood of the averaged weights; keep the best, count evaluations without progress."""
+    """Weighted held-out loss of the averaged weights; keep the best, count evaluations without progress."""
     total = sum(source.n for source in validation)
-    run.held_out = sum(source.n / total * _weighted_nll(run.ema, source.frames) for source in validation)
+    run.held_out = sum(source.n / total * held_out_loss(run.ema, source.frames, settings.seed) for source in validation)
     if run.held_out < run.best_loss:
         run.best_loss, run.bad = run.held_out, 0
         run.best = {name: tensor.clone() for name, tensor in run.ema.state_dict().items()}
@@ -265,12 +269,31 @@ def evaluate(run: Run, validation: list[Source], settings: TrainSettings) -> Non
         run.stopped = run.bad >= settings.patience
 
 
-def _weighted_nll(model: Trainable, frames: Frames) -> float:
-    """Weighted negative log likelihood over the frames inside the support."""
-    log_q = torch.cat([model.log_prob(x) for x in frames.x.split(CHUNK)])
-    inside = torch.isfinite(log_q)
+def held_out_loss(model: Trainable, frames: Frames, seed: int) -> float:
+    """Weighted loss over the frames inside the support, with the same noise at every call."""
+    chunks = enumerate(frames.x.split(CHUNK))
+    losses = torch.cat([model.objective(x, torch.Generator().manual_seed(stream(seed, k))) for k, x in chunks])
+    inside = torch.isfinite(losses)
     weights = torch.softmax(torch.where(inside, frames.log_w, -torch.inf), 0)
-    return -float((weights * torch.where(inside, log_q, 0.0)).sum())
+    return float((weights * torch.where(inside, losses, 0.0)).sum())
+
+
+def check_stages(model: Trainable, stages: Sequence[Stage], target: Target | None) -> None:
+    """Refuse at once what would fail later.
+
+    Raises
+    ------
+    InputError
+        If there is no stage, or one needs a target that is missing or samples that the model does not have.
+    """
+    if not stages:
+        raise InputError("training: no stages; give at least one")
+    if target is None and any(stage.needs_target for stage in stages):
+        raise InputError("training: a stage with reverse KL or refit needs a target; give one or drop the stage")
+    if any(stage.w_kl > 0 for stage in stages):
+        x, log_q = model.rsample(1, torch.Generator().manual_seed(0))
+        if not (x.requires_grad and log_q.requires_grad):
+            raise InputError(f"{type(model).__name__}: samples are not differentiable; set w_kl to 0 in every stage")
 
 
 def _fingerprint(model: Trainable, data: Ensemble, stages: Sequence[Stage], settings: TrainSettings) -> str:

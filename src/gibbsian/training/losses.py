@@ -1,4 +1,4 @@
-"""Losses: negative log likelihood, and reverse Kullback-Leibler divergence with regularised energies."""
+"""Losses of a batch: the mean of a model's own, and reverse Kullback-Leibler divergence with regularised energies."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ U_HIGH = 1e3
 """Reduced energy above which its logarithm enters the gradient: far above what thermal motion reaches."""
 
 
-def nll(log_q: Tensor) -> Tensor:
-    """Mean negative log likelihood in nats, over the frames inside the support of the flow."""
-    inside = torch.isfinite(log_q)
-    return -torch.where(inside, log_q, 0.0).sum() / inside.sum().clamp_min(1)
+def mean_loss(losses: Tensor) -> Tensor:
+    """Mean of the losses (B,) over the conformations inside the support of the model, where they are finite."""
+    inside = torch.isfinite(losses)
+    return torch.where(inside, losses, 0.0).sum() / inside.sum().clamp_min(1)
 
 
 def reverse_kl(u: Tensor, log_q: Tensor, drop: int) -> Tensor:
