@@ -54,3 +54,6 @@ def test_settings_of_methods_in_a_run() -> None:
     with pytest.raises(InputError, match="until_ess"):
         draw(None, None, 5, method="smc", topology=None, temperature=300.0, until_ess=3.0)  # type: ignore[arg-type]
     assert method_settings("smc", {"moves": 2}) == method_settings("smc", method_settings("smc", {"moves": 2}))
+    assert resolved.sampling.langevin.weights == "path"
+    with pytest.raises(InputError, match="settings: weights"):
+        method_settings("langevin", {"weights": "hutchinson"})

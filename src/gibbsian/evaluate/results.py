@@ -118,8 +118,10 @@ def _bias(ensemble: Ensemble) -> dict[str, Any]:
     made = ensemble.provenance
     clipping = made.get("clipping") or {}
     found: dict[str, Any] = {"clipped": clipping.get("count", 0)}
-    if made.get("method") in ("smc", "exchange"):
+    if made.get("method") in ("smc", "exchange", "langevin"):
         found["method"] = made["method"]
+    if not made.get("weighted", True):
+        found["weighted"] = False
     if clipping:
         found |= {"clipped_fraction": clipping["fraction"], "ess_unclipped": clipping.get("ess_unclipped")}
     if "truncation" in made:

@@ -64,6 +64,8 @@ def judge(ensemble: Ensemble, *, basins: tuple[BasinShare, ...] = (), forward: F
     effective, k, limit = effective_number(ensemble), ensemble.k_hat, k_hat_limit(n)
     # The forward fraction is the proposal's, and so must be the reverse one that it is compared with.
     reverse = float(ensemble.provenance.get("proposal_ess", ensemble.ess)) / n
+    if not ensemble.provenance.get("weighted", True):
+        reasons.append("The samples carry no weights, so nothing corrects their distribution: sample with weights.")
     if effective < MIN_EFFECTIVE:
         reasons.append(
             f"Only {effective:.0f} effective samples of {n}, at least {MIN_EFFECTIVE} are needed: "

@@ -134,6 +134,9 @@ def _sampling(results: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
             "annealed to the Boltzmann distribution by sequential Monte Carlo, and carry the weights of the end; where "
             "particles were resampled, the effective number counts their ancestors"
         )
+    if samples.get("method") == "langevin":
+        weights = "no weights at all" if samples.get("weighted") is False else "the weights of their whole paths"
+        how = f"moved by Langevin steps on the energy of the molecule alone, and carry {weights}"
     return [
         f"Then {grouped(proposed)} samples of the flow were {how}; no weight was clipped unless said above.",
         "The effective sample size is (Σw)²/Σw², the tail of the weights is judged by the Pareto k-hat of "

@@ -75,7 +75,8 @@ def sample(
     method
         ``snis``: self-normalised importance sampling. ``smc``: annealed sequential Monte Carlo, which moves the draws
         towards the target. ``exchange``: replica exchange with the draws as moves, whose samples have equal weights
-        and are exact however few of the draws are of use.
+        and are exact however few of the draws are of use. ``langevin``: the draws are moved with the forces of the
+        molecule alone, and their paths weighted.
     folder
         Where chunks go; the same call resumes, a larger `n` tops up (except for ``smc``). None keeps nothing.
     seed
@@ -84,7 +85,8 @@ def sample(
         Called after each chunk.
     settings
         Of the method, as an object or as plain data: `gibbsian.sampling.truncation.Truncation` for ``snis``,
-        `gibbsian.sampling.smc_state.SmcSettings`, or `gibbsian.sampling.swap.SwapSettings`.
+        `gibbsian.sampling.smc_state.SmcSettings`, `gibbsian.sampling.swap.SwapSettings`, or
+        `gibbsian.sampling.langevin_paths.LangevinSettings`.
 
     Raises
     ------

@@ -13,15 +13,21 @@ from gibbsian.errors import InputError
 from gibbsian.models.base import SamplingProposal
 from gibbsian.progress import Report, silent
 from gibbsian.sampling.importance import sample_snis
+from gibbsian.sampling.langevin_paths import LangevinSettings, sample_langevin
 from gibbsian.sampling.smc import sample_smc
 from gibbsian.sampling.smc_state import SmcSettings
 from gibbsian.sampling.swap import SwapSettings, sample_exchange
 from gibbsian.sampling.truncation import Truncation, truncated
 from gibbsian.targets.base import Target
 
-Method = Literal["snis", "smc", "exchange"]
-MethodSettings = Truncation | SmcSettings | SwapSettings
-METHODS: dict[str, type[MethodSettings]] = {"snis": Truncation, "smc": SmcSettings, "exchange": SwapSettings}
+Method = Literal["snis", "smc", "exchange", "langevin"]
+MethodSettings = Truncation | SmcSettings | SwapSettings | LangevinSettings
+METHODS: dict[str, type[MethodSettings]] = {
+    "snis": Truncation,
+    "smc": SmcSettings,
+    "exchange": SwapSettings,
+    "langevin": LangevinSettings,
+}
 """What each method is set by."""
 
 
@@ -67,10 +73,10 @@ def draw(
     n_max: int | None = None,
     report: Report = silent,
 ) -> Ensemble:
-    """Draw `n` samples of a target by importance sampling, annealing, or exchange.
+    """Draw `n` samples of a target by importance sampling, annealing, exchange, or Langevin paths.
 
-    `until_ess` and `n_max` are for importance sampling; all other parameters are those of `sample_snis`, `sample_smc`
-    and `sample_exchange`.
+    `until_ess` and `n_max` are for importance sampling; all other parameters are those of `sample_snis`, `sample_smc`,
+    `sample_exchange` and `sample_langevin`.
 
     Raises
     ------
@@ -85,4 +91,6 @@ def draw(
         return sample_smc(proposal, target, n, settings=chosen, **common)
     if isinstance(chosen, SwapSettings):
         return sample_exchange(proposal, target, n, settings=chosen, **common)
+    if isinstance(chosen, LangevinSettings):
+        return sample_langevin(proposal, target, n, settings=chosen, **common)
     return truncated(sample_snis(proposal, target, n, until_ess=until_ess, n_max=n_max, **common), chosen)

@@ -15,6 +15,7 @@ from gibbsian.dynamics.exchange import ExchangeSettings
 from gibbsian.errors import InputError
 from gibbsian.files import write_text
 from gibbsian.models.registry import MODELS, Config
+from gibbsian.sampling.langevin_paths import LangevinSettings
 from gibbsian.sampling.smc_state import SmcSettings
 from gibbsian.sampling.swap import SwapSettings
 from gibbsian.sampling.truncation import Truncation
@@ -45,8 +46,8 @@ class SystemSettings(Settings):
 class SamplingSettings(Settings):
     """How to sample, and how much.
 
-    `snis` goes on until `until_ess` effective samples, if given, but at most to `n_max`. `truncation`, `smc` and
-    `exchange` are the settings of the three methods.
+    `snis` goes on until `until_ess` effective samples, if given, but at most to `n_max`. `truncation`, `smc`,
+    `exchange` and `langevin` are the settings of the four methods.
     """
 
     method: Method = "snis"
@@ -56,6 +57,7 @@ class SamplingSettings(Settings):
     truncation: Truncation = Truncation()
     smc: SmcSettings = SmcSettings()
     exchange: SwapSettings = SwapSettings()
+    langevin: LangevinSettings = LangevinSettings()
 
 
 class RunSettings(Settings):

@@ -62,7 +62,12 @@ def _train(run: Run, report: Report) -> dict[str, Any]:
 def _sample(run: Run, report: Report) -> dict[str, Any]:
     settings = run.settings.sampling
     flow = load_flow(run.folder.model / FLOW)
-    chosen = {"snis": settings.truncation, "smc": settings.smc, "exchange": settings.exchange}
+    chosen = {
+        "snis": settings.truncation,
+        "smc": settings.smc,
+        "exchange": settings.exchange,
+        "langevin": settings.langevin,
+    }
     ensemble = draw(
         flow,
         target_of(run.system),
@@ -116,6 +121,7 @@ def _held_out(run: Run, data: Ensemble, flow: Flow) -> Ensemble:
 def _report(run: Run, report: Report) -> dict[str, Any]:
     lines = (run.folder.model / "log.jsonl").read_text().splitlines()
     info = describe(run)
+    certified = for_molecule(load_reference(run.system.key), run.system.topology)
     write_report(
         run.folder.report,
         read_json(run.folder.results),
@@ -123,6 +129,7 @@ def _report(run: Run, report: Report) -> dict[str, Any]:
         load_data(run),
         [json.loads(line) for line in lines],
         info,
+        certified,
     )
     write_text(run.folder.path / "cite.bib", citations(info))
     return {}
