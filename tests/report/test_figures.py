@@ -6,36 +6,6 @@ import pytest
 from gibbsian.report import figures
 
 
-def test_free_energy_surface_of_a_known_density():
-    rng = np.random.default_rng(0)
-    phi, psi = rng.vonmises(1.0, 2.0, 400_000), rng.vonmises(-2.5, 1.0, 400_000)
-    surface = figures.free_energy_surface(phi, psi, np.ones(len(phi)))
-    centres = -np.pi + 2 * np.pi * (np.arange(len(surface)) + 0.5) / len(surface)
-    exact = -2.0 * np.cos(centres - 1.0)[None, :] - np.cos(centres + 2.5)[:, None]
-    exact -= exact.min()
-    assert surface.min() == 0
-    shallow = exact < 3.0
-    assert np.abs(surface - exact)[shallow].mean() < 0.06
-
-
-def test_free_energy_surface_uses_weights_and_periodicity():
-    phi = np.array([np.pi - 0.01, -np.pi + 0.01, 0.0])
-    surface = figures.free_energy_surface(phi, np.zeros(3), np.array([1.0, 1.0, 2 * np.e**-1]), bins=60)
-    row = surface[30]
-    np.testing.assert_allclose(row[0], row[59], atol=1e-9)
-    assert row[30] - row[0] > 0  # two neighbours across the seam are one state, deeper than the third
-    assert np.isinf(surface[0, 15])
-
-
-def test_energy_axis_leaves_out_the_tail_of_clashes():
-    rng = np.random.default_rng(1)
-    solid = (rng.normal(-30, 4, 5000), np.full(5000, 1 / 5000))
-    proposal = np.concatenate([rng.normal(-25, 5, 900), 10 ** rng.uniform(2, 12, 100)])
-    low, high = figures.energy_range(solid, proposal, None)
-    assert low < -40
-    assert -20 < high < 30
-
-
 def test_svg_is_deterministic_and_self_contained():
     log_w = np.random.default_rng(2).normal(size=500)
     svg = figures.log_weight_histogram(log_w)

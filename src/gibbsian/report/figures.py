@@ -5,10 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.contour import QuadContourSet
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from gibbsian.report.svg import (
     BAD,
@@ -16,7 +13,6 @@ from gibbsian.report.svg import (
     GOOD,
     INK,
     MUTED,
-    PAPER,
     PROPOSAL,
     REWEIGHTED,
     RULE,
@@ -26,128 +22,8 @@ from gibbsian.report.svg import (
 )
 
 Array = NDArray[np.float64]
-Series = tuple[Array, Array]
-"""Values and normalised weights."""
-
-RAMACHANDRAN_BINS = 60
-RAMACHANDRAN_DEPTH = 8.0
-"""kT; deeper is left blank."""
 LOG_WEIGHT_DEPTH = 20.0
 """Clashes have log weights of minus thousands; below this they carry nothing and are not drawn."""
-_DEPTH_COLOURS = LinearSegmentedColormap.from_list(
-    "depth", ["#0b2a4a", "#1b5e8c", "#3f97b5", "#8fc7c4", "#dbe6c4", "#f3d9a0"]
-)
-
-
-def ramachandran(panels: Sequence[tuple[str, Array, Array, Array]], name: str) -> str:
-    """Free-energy surfaces -ln p(phi, psi) of one residue, one panel for each ensemble.
-
-    Parameters
-    ----------
-    panels
-        (title, phi, psi, weights); angles (n,) in rad, weights (n,) of any scale.
-    name
-        The residue, for the accessible title.
-    """
-    with style():
-        figure, axes = new_figure(2.7 * len(panels) + 0.9, 2.95, 1, len(panels))
-        surfaces = []
-        for axis, (title, phi, psi, weights) in zip(axes, panels, strict=True):
-            surfaces.append(_surface(axis, phi, psi, weights))
-            axis.set_title(title)
-            axis.set_xlabel("φ / °")
-            _basin_lines(axis)
-        axes[0].set_ylabel("ψ / °")
-        bar = figure.colorbar(
-            surfaces[0],
-            ax=axes,
-            label="free energy / kT",
-            shrink=0.85,
-            aspect=24,
-            ticks=np.arange(0, RAMACHANDRAN_DEPTH + 1, 2),
-        )
-        bar.outline.set_visible(False)
-        titles = ", ".join(panel[0] for panel in panels)
-        return to_svg(figure, f"ramachandran {name}", f"Ramachandran free-energy surface of {name}: {titles}")
-
-
-def free_energy_surface(phi: Array, psi: Array, weights: Array, bins: int = RAMACHANDRAN_BINS) -> Array:
-    """Return -ln p on a periodic grid (psi, phi) in kT with minimum 0; infinite where nothing was seen.
-
-    The histogram is smoothed by a periodic Gaussian of one bin.
-    """
-    edges = np.linspace(-np.pi, np.pi, bins + 1)
-    histogram, _, _ = np.histogram2d(psi, phi, bins=[edges, edges], weights=weights)
-    density = gaussian_filter(histogram, sigma=1.0, mode="wrap", truncate=3.0)
-    with np.errstate(divide="ignore"):
-        return -np.log(density / density.max())
-
-
-def _surface(axis: Axes, phi: Array, psi: Array, weights: Array) -> QuadContourSet:
-    surface = free_energy_surface(phi, psi, weights)
-    step = 360.0 / len(surface)
-    centres = -180.0 + step * (np.arange(-1, len(surface) + 1) + 0.5)
-    padded = np.ma.masked_greater(np.pad(surface, 1, mode="wrap"), RAMACHANDRAN_DEPTH)
-    levels = np.arange(0, RAMACHANDRAN_DEPTH + 0.5, 1.0)
-    filled = axis.contourf(centres, centres, padded, levels=levels, cmap=_DEPTH_COLOURS)
-    axis.contour(centres, centres, padded, levels=levels[1:-1], colors=[PAPER], linewidths=0.35)
-    axis.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal")
-    axis.set_xticks([-180, -90, 0, 90, 180])
-    axis.set_yticks([-180, -90, 0, 90, 180])
-    return filled
-
-
-def _basin_lines(axis: Axes) -> None:
-    """Draw the borders of the basins, see `gibbsian.ensemble.basins.classify`."""
-    line = {"color": MUTED, "lw": 0.7, "ls": (0, (3, 2))}
-    for phi in (0.0, 126.0):
-        axis.plot([phi, phi], [-180, 180], **line)
-    for psi in (-120.0, 34.0):
-        axis.plot([-180, 0], [psi, psi], **line)
-        axis.plot([126, 180], [psi, psi], **line)
-    for x, y, label in ((-13, -105, "α"), (-13, 165, "β"), (113, 165, "L")):
-        halo = {"facecolor": PAPER, "alpha": 0.7, "edgecolor": "none", "pad": 1.2}
-        axis.text(x, y, label, color=INK, fontsize=8, ha="center", va="center", bbox=halo)
-
-
-def energy_histogram(reweighted: Series, proposal: Array, data: Series | None, data_name: str) -> str:
-    """Densities of the reduced energy (kT): proposal as drawn, reweighted, and simulation data."""
-    low, high = energy_range(reweighted, proposal, data)
-    bins = int(np.clip(len(proposal) ** 0.5, 20, 70))
-    edges = np.linspace(low, high, bins + 1)
-    with style():
-        figure, (axis,) = new_figure(6.6, 3.0)
-        shown = [("proposal, as drawn", (proposal, np.full(len(proposal), 1 / len(proposal))), PROPOSAL, "-", 0.0)]
-        if data is not None:
-            shown.append((data_name, data, DATA, "-", 0.22))
-        shown.append(("reweighted", reweighted, REWEIGHTED, "-", 0.0))
-        for label, (values, weights), colour, dashes, shade in shown:
-            density = np.histogram(values, edges, weights=weights)[0] / np.diff(edges)
-            axis.stairs(density, edges, color=colour, lw=1.6, ls=dashes, label=label)
-            if shade:
-                axis.stairs(density, edges, color=colour, fill=True, alpha=shade, lw=0)
-        axis.set(xlabel="reduced potential energy u / kT", ylabel="probability density", xlim=(low, high))
-        axis.set_ylim(bottom=0)
-        axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0.2)
-        return to_svg(figure, "energy", "Histogram of the potential energy: proposal, reweighted samples and data")
-
-
-def energy_range(reweighted: Series, proposal: Array, data: Series | None) -> tuple[float, float]:
-    """Return an axis that shows all equilibrium energies and the proposal's bulk, not its tail of clashes."""
-    solid = [_quantiles(*series) for series in (reweighted, data) if series is not None]
-    low, high = min(q[0] for q in solid), max(q[1] for q in solid)
-    width = max(high - low, 1.0)
-    finite = proposal[np.isfinite(proposal)]
-    bulk = float(np.quantile(finite, 0.9)) if len(finite) else high
-    return low - 0.08 * width, min(max(high + 0.08 * width, bulk), high + 1.2 * width)
-
-
-def _quantiles(values: Array, weights: Array, lower: float = 0.001, upper: float = 0.999) -> tuple[float, float]:
-    order = np.argsort(values)
-    cumulative = np.cumsum(weights[order]) / np.sum(weights)
-    positions = np.clip(np.searchsorted(cumulative, [lower, upper]), 0, len(values) - 1)
-    first, last = values[order][positions]
-    return float(first), float(last)
 
 
 def basin_free_energies(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -161,7 +37,7 @@ def basin_free_energies(rows: Sequence[Mapping[str, Any]]) -> str:
     with style():
         figure, (axis,) = new_figure(6.6, 0.95 + 0.36 * len(rows))
         for place, row in enumerate(rows):
-            _point(axis, row["free_energy"], place - 0.13, REWEIGHTED, "o", "reweighted" if place == 0 else None)
+            _point(axis, row["free_energy"], place - 0.13, REWEIGHTED, "o", "this ensemble" if place == 0 else None)
             reference = row.get("reference")
             if reference and reference.get("value") is not None:
                 _point(axis, reference, place + 0.13, DATA, "s", "reference" if place == 0 else None)
@@ -184,8 +60,11 @@ def _point(axis: Axes, estimate: Mapping[str, Any], place: float, colour: str, m
     )  # fmt: skip
 
 
-def log_weight_histogram(log_w: Array) -> str:
-    """Histogram of the log weights about the mean weight, and where their share of the total weight lies."""
+def log_weight_histogram(log_w: Array, counted: str = "samples") -> str:
+    """Histogram of the log weights about the mean weight, and where their share of the total weight lies.
+
+    Here and below `counted` says whose weights they are.
+    """
     centred = log_w - _log_mean_exp(log_w)
     low, high = max(np.quantile(centred, 0.005), -LOG_WEIGHT_DEPTH), centred.max()
     edges = np.linspace(low, high + 0.02 * (high - low) + 1e-6, 61)
@@ -193,7 +72,7 @@ def log_weight_histogram(log_w: Array) -> str:
         figure, (axis,) = new_figure(3.4, 2.5)
         counts = np.histogram(centred, edges)[0] / len(centred)
         share = np.histogram(centred, edges, weights=np.exp(centred))[0] / len(centred)
-        axis.stairs(counts, edges, color=PROPOSAL, fill=True, alpha=0.3, lw=0, label="samples")
+        axis.stairs(counts, edges, color=PROPOSAL, fill=True, alpha=0.3, lw=0, label=counted)
         axis.stairs(share, edges, color=REWEIGHTED, lw=1.6, label="weight they carry")
         axis.axvline(0, color=MUTED, lw=0.7)
         axis.set(xlabel="ln (w / mean w)", ylabel="fraction per bin")
@@ -202,7 +81,7 @@ def log_weight_histogram(log_w: Array) -> str:
         return to_svg(figure, "log weights", "Histogram of log weights and of the weight they carry")
 
 
-def largest_weights(log_w: Array) -> str:
+def largest_weights(log_w: Array, counted: str = "samples") -> str:
     """Share of the total weight carried by the largest weights (a Lorenz curve on logarithmic axes)."""
     weights = np.sort(np.exp(log_w - log_w.max()))[::-1]
     share = np.cumsum(weights) / weights.sum()
@@ -219,12 +98,12 @@ def largest_weights(log_w: Array) -> str:
             fontsize=8,
             va="top",
         )
-        axis.set(xscale="log", yscale="log", xlabel="number of largest weights", ylabel="share of the total weight")
-        return to_svg(figure, "largest weights", "Share of the total weight that the largest weights carry")
+        axis.set(xscale="log", yscale="log", xlabel=f"largest {counted}", ylabel="share of the total weight")
+        return to_svg(figure, "largest weights", f"Share of the total weight that the largest {counted} carry")
 
 
-def ess_against_n(log_w: Array) -> str:
-    """Effective fraction (sum w)^2 / (n sum w^2) of the first n samples: it must level off, not fall."""
+def ess_against_n(log_w: Array, counted: str = "samples") -> str:
+    """Effective fraction (sum w)^2 / (n sum w^2) of the first n: it must level off, not fall."""
     weights = np.exp(log_w - log_w.max())
     total, squares = np.cumsum(weights), np.cumsum(weights**2)
     picks = _log_spaced(len(weights), first=min(20, len(weights)))
@@ -233,10 +112,10 @@ def ess_against_n(log_w: Array) -> str:
     with style():
         figure, (axis,) = new_figure(3.4, 2.5)
         axis.plot(picks, 100 * fraction, color=REWEIGHTED)
-        axis.set(xscale="log", xlabel="samples n", ylabel="effective fraction / %")
+        axis.set(xscale="log", xlabel=f"{counted} n", ylabel="effective fraction / %")
         axis.set_ylim(0, max(float(100 * fraction.max()) * 1.1, 1.0))
         axis.grid(axis="y")
-        return to_svg(figure, "ess", "Effective sample fraction against the number of samples")
+        return to_svg(figure, "ess", f"Effective fraction against the number of {counted}")
 
 
 def training_curves(log: Sequence[Mapping[str, Any]], step: str, curves: Mapping[str, str]) -> str:

@@ -38,18 +38,40 @@ def headline(results: Mapping[str, Any]) -> Headline:
     return Headline("good", "These weights can be believed.", reasons or _strengths(results), ())
 
 
-def key_numbers(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return (quantity, value, meaning) rows; quantities that the run does not have are left out."""
+_EFFECTIVE = {
+    "smc": ("Effective ancestors", "1 / ΣW² with W the weight of all that descends from one draw"),
+    "exchange": ("Effective samples", "by the correlation of energy and shape in time"),
+    "snis": ("Effective samples", "(Σw)²/Σw², unclipped"),
+}
+"""Name and meaning of what the verdict counts, by method."""
+
+
+def key_numbers(results: Mapping[str, Any], made: Mapping[str, Any] | None = None) -> list[tuple[str, str, str]]:
+    """Return (quantity, value, meaning) rows; quantities that the run does not have are left out.
+
+    Parameters
+    ----------
+    results
+        Content of results.json.
+    made
+        Provenance of the ensemble, which knows how many draws of annealed samples still have descendants.
+    """
+    made = made or {}
     samples, ess = results.get("samples") or {}, results.get("ess") or {}
     forward, log_z = results.get("forward_ess") or {}, results.get("log_z") or {}
     proposed = samples.get("proposed") or 0
+    method = samples.get("method") or "snis"
+    effective, meaning = _EFFECTIVE.get(method, _EFFECTIVE["snis"])
+    first = ("Samples", _count(proposed), "conformations of the coldest replicas")
+    if method != "exchange":
+        first = ("Samples proposed", _count(proposed), "conformations drawn from the generator")
     rows = [
-        ("Samples proposed", _count(proposed), "conformations drawn from the generator"),
+        first,
         ("with finite energy", _count(samples.get("finite")), "the others have weight zero and stay counted"),
         (
-            "Effective samples",
+            effective,
             f"{plain(ess.get('count'), 3)} ({percent(ess.get('fraction'))})",
-            f"(Σw)²/Σw², unclipped; at least {MIN_EFFECTIVE} needed",
+            f"{meaning}; at least {MIN_EFFECTIVE} needed",
         ),
         (
             "Forward effective fraction",
@@ -63,6 +85,10 @@ def key_numbers(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ),
         ("log Z", with_error(log_z.get("value"), log_z.get("error")), "mean-free orthonormal measure, nm"),
     ]
+    if made.get("unique_ancestors") is not None:
+        share = percent(made["unique_ancestors"] / made["ancestors"])
+        left = f"{_count(made['unique_ancestors'])} ({share})"
+        rows.insert(3, ("Draws with descendants", left, "the others died out when particles were resampled"))
     if samples.get("clipped"):
         rows.insert(2, ("with clipped weight", _count(samples["clipped"]), "a bias that no error bar shows"))
         unclipped = plain(_finite(samples.get("ess_unclipped")), 3)

@@ -10,14 +10,16 @@ import jinja2
 from gibbsian.chem.convert import pdb_string
 from gibbsian.chem.topology import Topology
 from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.ensemble.reference import Reference
 from gibbsian.files import write_text
 from gibbsian.report import drawings, figures
 from gibbsian.report.citations import citations, readable
 from gibbsian.report.comparison import comparison
-from gibbsian.report.drawings import Samples
+from gibbsian.report.correction import correction_rows
 from gibbsian.report.headline import headline, key_numbers
 from gibbsian.report.methods import methods
-from gibbsian.report.rounding import grouped, percent, plain
+from gibbsian.report.rounding import grouped, plain
+from gibbsian.report.svg import DARK, LIGHT, PRINT, variables
 from gibbsian.report.tables import (
     basin_rows,
     distance_rows,
@@ -27,6 +29,7 @@ from gibbsian.report.tables import (
     simulation_rows,
 )
 from gibbsian.report.viewer import representatives
+from gibbsian.report.views import View, views
 
 MODELS = 20
 """Conformations in the 3-D view."""
@@ -41,6 +44,7 @@ def write_report(
     data: Ensemble | None,
     training_log: list[dict[str, Any]],
     info: dict[str, Any],
+    certified: Reference | None = None,
 ) -> None:
     """Write the page atomically.
 
@@ -64,13 +68,15 @@ def write_report(
         ``ladders``, ``aggregate_ns``, ``frames``, ``timestep`` (ps), ``friction`` (1/ps); further numbers are
         shown as they are. ``training``: ``parameters``, ``stages`` (``name``, ``steps``).
         ``versions``: name to version.
+    certified
+        What is known of the system, for the figures; its numbers are in `results`.
 
     Raises
     ------
     InputError
         If the file cannot be written.
     """
-    write_text(path, render(results, ensemble, data, training_log, info))
+    write_text(path, render(results, ensemble, data, training_log, info, certified))
 
 
 def render(
@@ -79,20 +85,21 @@ def render(
     data: Ensemble | None,
     training_log: list[dict[str, Any]],
     info: dict[str, Any],
+    certified: Reference | None = None,
 ) -> str:
     """Return the page as text; equal arguments give equal text. Arguments as in `write_report`."""
-    samples = drawings.drawable(ensemble)
-    data_name = "replica exchange" if info.get("simulation") else "given data"
-    plots, left_out = drawings.ramachandran_plots(samples, data, data_name)
-    energy = drawings.energy_plot(samples, data, data_name)
+    shown = views(ensemble, data, "data: replica exchange" if info.get("simulation") else "given data")
+    plots, left_out = drawings.torsion_plots(shown, certified)
     simulation = info.get("simulation") or {}
     context = {
+        "palettes": {"light": variables(LIGHT), "dark": variables(DARK), "print": variables(PRINT)},
         "headline": headline(results),
-        "numbers": key_numbers(results),
-        "ramachandran": plots,
+        "numbers": key_numbers(results, ensemble.provenance),
+        "torsions": plots,
         "residues_left_out": left_out,
-        "energy": energy[0] if energy else None,
-        "energy_beyond": percent(energy[1]) if energy else None,
+        "energy": drawings.energy_plot(shown),
+        "transported": shown.transported is not None,
+        "pair_distances": drawings.pair_distance_plot(shown),
         "basins": basin_rows(results),
         "reference_note": reference_note(results),
         "certified": (results.get("reference") or {}).get("source") == "certified",
@@ -101,12 +108,15 @@ def render(
         "observables": observable_rows(results),
         "distances": distance_rows(results),
         "distance_plot": drawings.distance_plot(results),
-        "weights": drawings.weight_plots(samples),
+        "weights": drawings.weight_plots(ensemble),
+        "by_ancestor": "ancestors" in ensemble.provenance,
+        "correction": correction_rows(ensemble.provenance),
+        "annealing": drawings.annealing_plot(ensemble),
         "training": drawings.training_plot(training_log),
         "ladder": drawings.ladder_plot(simulation),
         "simulation": simulation_rows(simulation),
         "performance": performance_rows(results.get("performance") or {}),
-        "models": _models(samples),
+        "models": _models(shown.result),
         "methods": methods(results, info),
         "reading": readable(info),
         "bibtex": citations(info),
@@ -133,12 +143,12 @@ def _setting(results: Mapping[str, Any], system: Mapping[str, Any]) -> list[str]
     return parts
 
 
-def _models(samples: Samples) -> Mapping[str, Any] | None:
+def _models(result: View | None) -> Mapping[str, Any] | None:
     """Text for 3Dmol and the drawing that stands in for it."""
-    if not samples.weighted:
+    if result is None:
         return None
-    topology: Topology = samples.ensemble.topology
-    shown = representatives(samples.ensemble, max(1, min(MODELS, _MOST_ATOMS // topology.n_atoms)))
+    topology: Topology = result.ensemble.topology
+    shown = representatives(result.ensemble, max(1, min(MODELS, _MOST_ATOMS // topology.n_atoms)))
     return {
         "pdb": pdb_string(topology, shown),
         "bonds": topology.bonds.tolist(),

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from gibbsian.ensemble.profiles import Profile
-from gibbsian.report.figures import RAMACHANDRAN_DEPTH, free_energy_surface
 from gibbsian.report.svg import new_figure, style
+from gibbsian.report.torsions import RAMACHANDRAN_DEPTH, free_energy_surface
 
 Array = NDArray[np.float64]
 _LINE, _INK, _GRID = "#0b5cad", "#1b2129", "#dfe3e8"

@@ -1,6 +1,7 @@
 """Inline SVG that follows the page: its colours are the page's variables, its letters the page's font."""
 
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from html import escape
 from io import StringIO
@@ -14,6 +15,41 @@ from matplotlib.figure import Figure
 # matplotlib needs real colours; these stand for variables of the page and are exchanged after drawing.
 INK, MUTED, RULE, PAPER = "#010101", "#010102", "#010103", "#010104"
 REWEIGHTED, DATA, PROPOSAL, GOOD, BAD = "#010105", "#010106", "#010107", "#010108", "#010109"
+TRANSPORTED = "#01010a"
+SERIES = (REWEIGHTED, PROPOSAL, TRANSPORTED, GOOD, DATA, BAD, INK)
+"""Colours of things that are compared and have no colour of their own, in this order."""
+
+LIGHT = {
+    "paper": "#ffffff",
+    "raised": "#f6f7f9",
+    "ink": "#1b2129",
+    "muted": "#626d7a",
+    "rule": "#dfe3e8",
+    "reweighted": "#0b5cad",
+    "data": "#6b7785",
+    "proposal": "#d9822b",
+    "transported": "#8a4fbf",
+    "good": "#1f7a4a",
+    "fair": "#a86400",
+    "bad": "#b3261e",
+}
+DARK = {
+    "paper": "#14181d",
+    "raised": "#1b2027",
+    "ink": "#e4e8ed",
+    "muted": "#98a3b0",
+    "rule": "#2e353e",
+    "reweighted": "#6bb1f2",
+    "data": "#a4afbb",
+    "proposal": "#f0a85a",
+    "transported": "#c39af0",
+    "good": "#5cc38d",
+    "fair": "#e5ae4d",
+    "bad": "#f2877f",
+}
+PRINT = LIGHT | {"raised": "#ffffff", "ink": "#000000", "muted": "#4a4a4a", "rule": "#c8c8c8"}
+"""What the variables of the page are on a bright screen, on a dark one, and on paper."""
+
 _VARIABLES = {
     INK: "currentColor",
     MUTED: "var(--muted)",
@@ -22,6 +58,7 @@ _VARIABLES = {
     REWEIGHTED: "var(--reweighted)",
     DATA: "var(--data)",
     PROPOSAL: "var(--proposal)",
+    TRANSPORTED: "var(--transported)",
     GOOD: "var(--good)",
     BAD: "var(--bad)",
 }
@@ -60,16 +97,23 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
+def variables(palette: Mapping[str, str]) -> str:
+    """Return the palette as declarations of CSS variables."""
+    return " ".join(f"--{name}: {colour};" for name, colour in palette.items())
+
+
 def style() -> AbstractContextManager[None]:
     """Return the drawing style of every figure, as a context."""
     return matplotlib.rc_context(_SETTINGS)
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, width_ratios: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
     """Return an empty figure (inches) and its axes row by row, without the global state of pyplot."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    return figure, list(figure.subplots(rows, columns, squeeze=False, width_ratios=width_ratios).flat)
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:
@@ -98,3 +142,14 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     head = f'<svg role="img" aria-label="{escape(description)}" style="max-width:{width:.0f}px"'
     svg = re.sub(r'<svg (.*?) width="[^"]*" height="[^"]*"', rf"{head} \1", svg, count=1)
     return re.sub(r"\s*\n\s*", " ", svg).strip()
+
+
+def standalone(svg: str) -> str:
+    """Return the text of an SVG file from what `to_svg` made for a page."""
+    rules = (
+        f":root {{ {variables(LIGHT)} --sans: system-ui, 'DejaVu Sans', sans-serif; }} "
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {variables(DARK)} }} }} "
+        "svg { color: var(--ink); background: var(--paper); }"
+    )
+    head, body = svg.split(">", 1)
+    return f"{head}><style>{rules}</style>{body}\n"
