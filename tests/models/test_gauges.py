@@ -174,6 +174,38 @@ def test_a_perfect_flow_has_the_effective_size_that_the_law_of_the_centre_allows
         assert torch.equal(one, gauge.log_gauge(x)[:1]), "the weight of a sample must not depend on its neighbours"
 
 
+@pytest.mark.physics
+def test_a_fitted_law_takes_out_what_the_flow_has_learnt_wrong_of_the_centre():
+    molecule, n = HarmonicMolecule(), 10_000
+    x, log_q, scale = perfect(molecule, n)
+    shift = torch.tensor([0.02, 0.0, -0.01], dtype=torch.float64)
+
+    def flawed(part):
+        """Draws of a flow whose centre is 10 % too wide, and the same one off the origin."""
+        wide = x[part] + 0.1 * x[part].mean(1, keepdim=True)
+        return wide, log_q[part] - 3 * math.log(1.1), wide + shift
+
+    weighted, fitting = slice(0, n // 2), slice(n // 2, n)
+    gauge = SoftGauge(molecule.n_atoms, torch.tensor(scale, dtype=torch.float64), "fitted")
+    wide, log_density, moved = flawed(weighted)
+    u = molecule.energy(wide) / kt(300.0)
+
+    def share(law, x):
+        log_w = law.log_gauge(x) - u - log_density
+        assert float(torch.logsumexp(log_w, 0)) - math.log(len(x)) == pytest.approx(molecule.log_z(300.0), abs=0.03)
+        return ess(log_w.numpy()) / len(x)
+
+    assert share(gauge, wide) == pytest.approx(0.955, abs=0.01)
+    assert share(gauge.fitted(flawed(fitting)[0]), wide) > 0.995
+    assert share(gauge.fitted(flawed(fitting)[2]), moved) > 0.995
+    with pytest.raises(InputError, match="com fitted: 0 finite draws"):
+        gauge.fitted(wide * math.nan)
+    grid = torch.linspace(-1.0, 1.0, 81, dtype=torch.float64)
+    points = torch.cartesian_prod(grid, grid, grid)[:, None] / math.sqrt(molecule.n_atoms)
+    total = gauge.fitted(moved).log_gauge(points.expand(-1, molecule.n_atoms, -1)).exp().sum() * 0.025**3
+    assert float(total) == pytest.approx(1.0, abs=1e-3), "a density over the orthonormal centre"
+
+
 def test_gradient_of_the_centre_is_finite_at_the_origin():
     x = torch.zeros(2, N_ATOMS, 3, dtype=torch.float64, requires_grad=True)
     SoftGauge(N_ATOMS, torch.tensor(0.1, dtype=torch.float64)).log_gauge(x).sum().backward()

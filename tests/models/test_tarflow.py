@@ -341,6 +341,22 @@ def test_save_and_load_give_the_same_bits(flow, tmp_path):
     assert torch.equal(flow.log_gauge(a), loaded.log_gauge(a))
 
 
+def test_a_fitted_centre_is_part_of_the_flow(tmp_path):
+    flow = new_flow(replace(SMALL, com="fitted"))
+    x, _ = flow.sample(50, torch.Generator().manual_seed(0))
+    before = flow.log_gauge(x)
+    assert torch.equal(before, new_flow(SMALL).log_gauge(x)), "the law of the noise until it is fitted"
+    flow.fit_centre(seed=1)
+    after = flow.log_gauge(x)
+    assert not torch.allclose(before, after)
+    flow.save(tmp_path / "flow.safetensors")
+    assert torch.equal(load_flow(tmp_path / "flow.safetensors").log_gauge(x), after)
+    check_proposal(flow, n=32)
+    plain = new_flow(SMALL)
+    plain.fit_centre(seed=1)
+    assert torch.equal(plain.log_gauge(x), before)
+
+
 def test_a_file_says_which_model_wrote_it(tmp_path):
     data = conformations(300)
     SplineFlow.from_data(CHAIN, data, config=SplineConfig(couplings=(2, 2, 2), hidden=8)).save(tmp_path / "a")

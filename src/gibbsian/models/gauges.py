@@ -6,11 +6,12 @@ gives to the centre of mass. All tensors are float64 on the device of what comes
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from gibbsian.chem.topology import Topology
 from gibbsian.coords.frame import Frame
@@ -19,6 +20,8 @@ from gibbsian.errors import InputError
 from gibbsian.models.frame_gauge import FrameGauge
 
 COM_LAWS = ("gaussian", "chi3")
+COM_CHOICES = (*COM_LAWS, "fitted")
+LEAST_CENTRES = 100
 
 
 class Gauge(Protocol):
@@ -65,15 +68,20 @@ class SoftGauge:
         Density given to the centre c: ``gaussian`` is the law of the noise, so a perfect flow has equal weights.
         ``chi3`` is Proposition 1 of arXiv 2502.18462: the law of |c| in place of that of c, which adds a factor
         ``|c|^2`` and caps the effective sample size at 60 %. It is here to reproduce that, normalised over c.
+        ``fitted`` is the normal distribution with `mean` and `covariance`; ``gaussian`` until these are known.
+    mean, covariance
+        Of the orthonormal centre sqrt(n) c of a trained flow's draws, (3,) nm and (3, 3) nm^2.
     """
 
     n_atoms: int
     scale: Tensor
     com: str = "gaussian"
+    mean: Tensor | None = None
+    covariance: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.com not in COM_LAWS:
-            raise InputError(f"tarflow: com: got {self.com!r}; the laws of the centre are {', '.join(COM_LAWS)}")
+        if self.com not in COM_CHOICES:
+            raise InputError(f"tarflow: com: got {self.com!r}; the laws of the centre are {', '.join(COM_CHOICES)}")
 
     @classmethod
     def from_data(cls, x: Tensor, weights: Tensor, com: str = "gaussian") -> Self:
@@ -100,14 +108,37 @@ class SoftGauge:
 
     def log_gauge(self, x: Tensor) -> Tensor:
         """Law of the centre; its width is fixed, never that of a batch."""
+        if self.mean is not None and self.covariance is not None:
+            law = MultivariateNormal(self.mean.to(x.device), self.covariance.to(x.device), validate_args=False)
+            return law.log_prob(self._centre(x))
         scale = self.scale.to(x.device)
-        square = self.n_atoms * x.double().mean(1).square().sum(-1) / scale.square()
+        square = self._centre(x).square().sum(-1) / scale.square()
         log_gauge = -0.5 * square - 1.5 * torch.log(2.0 * math.pi * scale.square())
         return log_gauge + torch.log(square / 3.0) if self.com == "chi3" else log_gauge
 
+    def fitted(self, x: Tensor) -> Self:
+        """Take the law of the centre from draws `x` (m, n, 3) nm of the flow, which must not be weighted with it.
+
+        Any law leaves all averages exact; this one also takes out what the flow has learnt wrong of the centre.
+
+        Raises
+        ------
+        InputError
+            For less than a hundred finite conformations.
+        """
+        centre = self._centre(x)
+        centre = centre[torch.isfinite(centre).all(-1)]
+        if len(centre) < LEAST_CENTRES:
+            raise InputError(f"tarflow: com fitted: {len(centre)} finite draws; give at least {LEAST_CENTRES}")
+        return replace(self, mean=centre.mean(0), covariance=torch.cov(centre.T))
+
     def tensors(self) -> dict[str, Tensor]:
-        """Return the scale."""
-        return {"scale": self.scale}
+        """Return the scale, and the fitted law of the centre."""
+        law = {"mean": self.mean, "covariance": self.covariance}
+        return {"scale": self.scale} | {name: value for name, value in law.items() if value is not None}
+
+    def _centre(self, x: Tensor) -> Tensor:
+        return math.sqrt(self.n_atoms) * x.double().mean(1)
 
     def _log_volume(self, x: Tensor) -> Tensor:
         return (3 * self.n_atoms * torch.log(self.scale)).to(x.device).expand(len(x))
@@ -195,7 +226,7 @@ def stored_gauge(kind: str, n_atoms: int, tensors: dict[str, Tensor], com: str) 
     """Rebuild a gauge from its `tensors`."""
     match kind:
         case "soft":
-            return SoftGauge(n_atoms, tensors["scale"], com)
+            return SoftGauge(n_atoms, tensors["scale"], com, tensors.get("mean"), tensors.get("covariance"))
         case "meanfree":
             return MeanFreeGauge(n_atoms, tensors["scale"])
         case "frame":

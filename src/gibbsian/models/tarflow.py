@@ -24,7 +24,7 @@ from gibbsian.coords.frame import middle_frame
 from gibbsian.coords.permutations import random_relabelling
 from gibbsian.errors import InputError
 from gibbsian.models.frame_gauge import FrameGauge
-from gibbsian.models.gauges import Gauge, new_gauge, stored_gauge
+from gibbsian.models.gauges import Gauge, SoftGauge, new_gauge, stored_gauge
 from gibbsian.models.layers.autoregressive import AutoregressiveBlock
 from gibbsian.models.orders import bond_order
 from gibbsian.models.storage import read_tensors, write_tensors
@@ -134,6 +134,16 @@ class TarFlow(nn.Module):
     def log_gauge(self, x: Tensor) -> Tensor:
         """Log density (B,) given to the centre of mass, float64; zero where the gauge has none."""
         return self.gauge.log_gauge(x)
+
+    @torch.no_grad()
+    def fit_centre(self, seed: int, n: int = 4096) -> None:
+        """With the law ``fitted``, take it from `n` draws of their own random stream; else do nothing.
+
+        To be called once after training, before any weights are computed.
+        """
+        if self.config.com == "fitted" and isinstance(self.gauge, SoftGauge):
+            x, _ = self.rsample(n, torch.Generator().manual_seed(seed))
+            self.gauge = self.gauge.fitted(x)
 
     def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Move training conformations (B, n_atoms, 3) nm as the gauge asks; shapes do not change."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gibbsian.errors import InputError
-from gibbsian.models.gauges import COM_LAWS
+from gibbsian.models.gauges import COM_CHOICES
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class TarFlowConfig:
         ``soft``: rotation augmentation and noise on the centre of mass, as published. ``meanfree``: the same without a
         centre. ``frame``: 3n - 6 coordinates in a frame fixed to three atoms.
     com
-        Law of the centre of mass for ``soft``: ``gaussian`` is exact, ``chi3`` the published one.
+        Law of the centre of mass for ``soft``: ``gaussian`` is exact, ``chi3`` the published one, ``fitted`` exact with
+        the mean and covariance that the trained flow has.
     frame
         The three atoms of ``frame``; by default CA, N, C in the middle of the chain.
     recompute
@@ -48,7 +49,7 @@ class TarFlowConfig:
     start: bool = False
     bound: float = 4.0
     gauge: Literal["soft", "meanfree", "frame"] = "soft"
-    com: Literal["gaussian", "chi3"] = "gaussian"
+    com: Literal["gaussian", "chi3", "fitted"] = "gaussian"
     frame: tuple[int, int, int] | None = None
     recompute: bool = False
 
@@ -60,9 +61,10 @@ class TarFlowConfig:
             )
         if self.order == "bonds" and self.gauge == "meanfree":
             raise InputError("tarflow: order bonds: the tokens of the gauge meanfree are not atoms; choose topology")
-        if self.bound <= 0.0 or self.com not in COM_LAWS:
+        if self.bound <= 0.0 or self.com not in COM_CHOICES:
             raise InputError(
-                f"tarflow: bound {self.bound}, com {self.com!r}; give a positive bound and one of {', '.join(COM_LAWS)}"
+                f"tarflow: bound {self.bound}, com {self.com!r}; give a positive bound, and for com one of "
+                + ", ".join(COM_CHOICES)
             )
 
 

@@ -6,11 +6,16 @@ import torch
 
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.models.registry import MODELS, Flow
+from gibbsian.models.tarflow import TarFlow
 from gibbsian.progress import Report, silent
+from gibbsian.sampling.importance import stream
 from gibbsian.targets.base import Target
 from gibbsian.training.data import split
 from gibbsian.training.loop import train
 from gibbsian.workflow.settings import RunSettings
+
+_CENTRE = 7
+"""Key of the random stream that the law of the centre is fitted on."""
 
 
 def fit_flow(
@@ -31,4 +36,7 @@ def fit_flow(
         settings.model,
         settings.seed,
     )
-    return train(flow, data, settings.stages, settings.training, folder, report, target)
+    flow = train(flow, data, settings.stages, settings.training, folder, report, target)
+    if isinstance(flow, TarFlow):
+        flow.fit_centre(stream(settings.seed, _CENTRE))
+    return flow
