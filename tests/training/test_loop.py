@@ -14,8 +14,9 @@ from gibbsian.errors import InputError, StoppedError
 from gibbsian.models.spline import SplineConfig, SplineFlow
 from gibbsian.progress import Report
 from gibbsian.testing.training import check_resumable
-from gibbsian.training.loop import learning_rate, train
+from gibbsian.training.loop import train
 from gibbsian.training.stages import Stage, TrainSettings
+from gibbsian.training.step import learning_rate
 
 CONFIG = SplineConfig(couplings=(2, 2, 2), bins=4, hidden=16)
 SETTINGS = TrainSettings(evaluate_every=5, checkpoint_every=5, patience=50, ema=0.9)
@@ -73,7 +74,7 @@ def new_flow(data: Ensemble) -> SplineFlow:
     return SplineFlow.from_data(BUTANE, torch.from_numpy(np.array(data.positions)), config=CONFIG)
 
 
-def weights_of(flow: SplineFlow) -> dict[str, Tensor]:
+def weights_of(flow: torch.nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in flow.state_dict().items()}
 
 

@@ -45,7 +45,10 @@ class Springs:
         return self.molecule.energy(x.double()) / kt(300.0)
 
     def u_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+        x = x.detach().double().requires_grad_()
+        with torch.enable_grad():
+            u = self.u(x)
+            return u.detach(), torch.autograd.grad(u.sum(), x)[0]
 
     def data(self, n: int) -> Ensemble:
         width = (kt(300.0) / (self.molecule.k * 4)) ** 0.5

@@ -8,7 +8,7 @@ from gibbsian.errors import InputError
 from gibbsian.testing.backbone import backbone_positions, backbone_topology
 from gibbsian.training.buffer import Buffer
 from gibbsian.training.data import Frames, Source, enrich, split
-from gibbsian.training.loop import prepare
+from gibbsian.training.improve import sources_of
 from gibbsian.training.losses import mean_loss, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 
@@ -93,7 +93,7 @@ def test_own_samples_enter_by_their_effective_number():
     for u in (zero, 1e3 * torch.arange(1000, dtype=torch.float64)):  # all alike; one takes all the weight
         buffer = Buffer()
         buffer.add(torch.zeros(1000, 1, 3), u, zero)
-        training, validation = prepare(stage, TrainSettings(), given, held_out, buffer, ATOM)
+        training, validation = sources_of(stage, TrainSettings(), given, held_out, buffer, ATOM)
         shares.append(sum(source.n for source in training[1:]) / 200)
         assert sum(source.n for source in training) == 200
         assert [source.n for source in training] == [source.n for source in validation]

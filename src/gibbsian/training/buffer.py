@@ -18,10 +18,13 @@ class Buffer:
     ----------
     x, log_w
         Per generation: (n, n_atoms, 3) float32 nm and (n,) float64 log weights -u - log q, normalised to sum one.
+    log_size
+        Per generation: logarithm of its effective number of samples, ().
     """
 
     x: list[Tensor] = field(default_factory=list)
     log_w: list[Tensor] = field(default_factory=list)
+    log_size: list[Tensor] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(len(x) for x in self.x)
@@ -29,25 +32,36 @@ class Buffer:
     def add(self, x: Tensor, u: Tensor, log_q: Tensor) -> float:
         """Store one generation and return its effective sample size; non-finite energies have weight zero."""
         log_w = torch.nan_to_num(-u - log_q, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
-        log_w = log_w - torch.logsumexp(log_w, 0)
+        return self.add_weighted(x, log_w)
+
+    def add_weighted(self, x: Tensor, log_w: Tensor, effective: float | None = None) -> float:
+        """Store a generation with log weights (n,), and its effective number where the weights do not tell it."""
         keep = torch.isfinite(log_w)
+        log_w = (log_w[keep] - torch.logsumexp(log_w[keep], 0)).double()
         self.x.append(x[keep].float())
-        self.log_w.append(log_w[keep].double())
-        return float(torch.exp(-torch.logsumexp(2.0 * self.log_w[-1], 0)))
+        self.log_w.append(log_w)
+        size = torch.exp(-torch.logsumexp(2.0 * log_w, 0)) if effective is None else log_w.new_tensor(effective)
+        self.log_size.append(size.log())
+        return float(self.log_size[-1].exp())
+
+    @property
+    def effective(self) -> float:
+        """Sum of the effective numbers of all generations."""
+        return float(torch.stack(self.log_size).exp().sum())
 
     def merged(self) -> tuple[Tensor, Tensor]:
         """All samples (n, n_atoms, 3) and their log weights (n,), normalised to sum one."""
-        sizes = torch.stack([-torch.logsumexp(2.0 * w, 0) for w in self.log_w])
-        shares = torch.log_softmax(sizes, 0)
+        shares = torch.log_softmax(torch.stack(self.log_size), 0)
         return torch.cat(self.x), torch.cat([w + s for w, s in zip(self.log_w, shares, strict=True)])
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything by name, for a checkpoint."""
-        pairs = [(f"{k}.x", x) for k, x in enumerate(self.x)]
-        return dict(pairs + [(f"{k}.log_w", w) for k, w in enumerate(self.log_w)])
+        columns = {"x": self.x, "log_w": self.log_w, "log_size": self.log_size}
+        return {f"{k}.{name}": tensor for name, column in columns.items() for k, tensor in enumerate(column)}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "Buffer":
         """Rebuild from `tensors`."""
-        n = len(tensors) // 2
-        return cls([tensors[f"{k}.x"] for k in range(n)], [tensors[f"{k}.log_w"] for k in range(n)])
+        n = len(tensors) // 3
+        x, log_w, log_size = ([tensors[f"{k}.{name}"] for k in range(n)] for name in ("x", "log_w", "log_size"))
+        return cls(x, log_w, log_size)

@@ -1,8 +1,9 @@
-"""Losses of a batch: the mean of a model's own, and reverse Kullback-Leibler divergence with regularised energies."""
+"""Losses of a batch that may be divided over processes, and the reverse divergence with regularised energies."""
 
 import torch
 from torch import Tensor
 
+from gibbsian.parallel.group import total
 from gibbsian.potentials.regularise import regularise
 
 U_HIGH = 1e3
@@ -10,9 +11,17 @@ U_HIGH = 1e3
 
 
 def mean_loss(losses: Tensor) -> Tensor:
-    """Mean of the losses (B,) over the conformations inside the support of the model, where they are finite."""
+    """Mean of the losses (B,) over the conformations inside the support of the model, where they are finite.
+
+    With several processes: this one's share of the mean over all of them; the shares add up to it.
+    """
     inside = torch.isfinite(losses)
-    return torch.where(inside, losses, 0.0).sum() / inside.sum().clamp_min(1)
+    return torch.where(inside, losses, 0.0).sum() / total(inside.sum()).clamp_min(1)
+
+
+def pull(log_q: Tensor, teacher: Tensor) -> Tensor:
+    """Penalty 0.5 (log q - log q_teacher)^2 for leaving a teacher, (B,); inf where either has no density."""
+    return torch.where(torch.isfinite(teacher), 0.5 * (log_q - teacher).square(), torch.inf)
 
 
 def reverse_kl(u: Tensor, log_q: Tensor, drop: int) -> Tensor:

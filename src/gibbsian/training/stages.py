@@ -1,8 +1,12 @@
 """What a training run does: a list of stages and the settings they share."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from gibbsian.errors import InputError
+
+Source = Literal["snis", "smc"]
+StopOn = Literal["likelihood", "energy"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,16 @@ class Stage:
         as data, mixed with the given ones.
     refit_fraction
         Largest share of each batch that comes from those; less where they are effectively few against the data.
+    refit_source
+        ``snis``: the draws with their importance weights. ``smc``: annealed to the target first, which takes gradients
+        of energies and of the density, but leaves more different samples.
+    refit_penalty
+        Weight of 0.5 (log q - log q_teacher)^2, the squared step away from the model that the stage began with.
+    refit_rounds
+        Repeat the stage so often, each time with new own samples beside the old ones.
+    refit_guard
+        After each round compare draws with those of the model before; where the effective fraction of unclipped
+        weights falls, or a basin of the held-out data is lost, take the round back and end the stage.
     """
 
     name: str
@@ -43,6 +57,10 @@ class Stage:
     kl_drop: int = 10
     refit_samples: int = 0
     refit_fraction: float = 0.5
+    refit_source: Source = "snis"
+    refit_penalty: float = 0.0
+    refit_rounds: int = 1
+    refit_guard: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or self.lr <= 0:
@@ -53,6 +71,19 @@ class Stage:
             raise InputError(
                 f"stage {self.name}: refit_fraction must be in [0, 1] and kl_drop below kl_batch; correct the stage"
             )
+
+        if self.refit_source not in get_args(Source) or self.refit_penalty < 0 or self.refit_rounds < 1:
+            raise InputError(
+                f"stage {self.name}: refit_source must be {' or '.join(get_args(Source))}, refit_penalty >= 0 and "
+                "refit_rounds >= 1; correct the stage"
+            )
+        if self.refit_samples == 0 and (self.refit_penalty > 0 or self.refit_rounds > 1 or self.refit_guard):
+            raise InputError(f"stage {self.name}: refit_samples is 0, so there is nothing to refit; set refit_samples")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the model that the stage begins with is kept beside the one that learns."""
+        return self.refit_penalty > 0 or self.refit_guard
 
     @property
     def needs_target(self) -> bool:
@@ -70,7 +101,7 @@ class TrainSettings:
         Of batches, relabellings and generated samples.
     ema
         Decay of the averaged weights, which are the result.
-    weight_decay, clip
+    weight_decay, betas, clip
         Of AdamW; gradient norm above which steps are shortened.
     held_out
         Share of the data kept for early stopping, whole lineages or contiguous blocks.
@@ -80,17 +111,33 @@ class TrainSettings:
         Steps between evaluations on held-out data, and how many without improvement end a stage.
     checkpoint_every
         Steps between checkpoints.
+    stop_on, stop_samples
+        What the best weights are best in. ``likelihood``: the loss of held-out frames. ``energy``: the distance of the
+        energies of so many own samples from those of held-out frames, within the range of the latter; it needs
+        energies, and as many draws at each evaluation.
     """
 
     seed: int = 0
     ema: float = 0.995
     weight_decay: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 20.0
     held_out: float = 0.1
     rare_share: float = 0.08
     evaluate_every: int = 100
     patience: int = 5
     checkpoint_every: int = 100
+    stop_on: StopOn = "likelihood"
+    stop_samples: int = 2000
+
+    def __post_init__(self) -> None:
+        if not all(0.0 <= beta < 1.0 for beta in self.betas) or len(self.betas) != 2:
+            raise InputError(f"training: betas are {self.betas}; give two numbers from 0 to below 1")
+        if self.stop_on not in get_args(StopOn) or self.stop_samples < 100:
+            raise InputError(
+                f"training: stop_on is {self.stop_on!r} with stop_samples {self.stop_samples}; choose one of "
+                f"{', '.join(get_args(StopOn))}, and at least 100 samples"
+            )
 
 
 def default_stages() -> list[Stage]:

@@ -1,0 +1,97 @@
+"""One optimiser step: loss, gradient over all processes, running average."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gibbsian.errors import InputError
+from gibbsian.parallel.group import my_rows, rank, sum_gradients, total
+from gibbsian.targets.extended import Extended
+from gibbsian.training.checkpoint import Run
+from gibbsian.training.losses import mean_loss, pull, reverse_kl
+from gibbsian.training.stages import Stage, TrainSettings
+from gibbsian.training.streams import NOISE, generator_of
+from gibbsian.training.trainable import Trainable
+
+MOST_SKIPPED = 20
+"""Steps in a row that may be skipped before training gives up."""
+
+
+def optimise(
+    run: Run, stage: Stage, settings: TrainSettings, x: Tensor, target: Extended | None, step: int
+) -> dict[str, float]:
+    """Make one optimiser step on a batch `x`, of which each process takes its rows, and move the average.
+
+    A step whose loss or gradient is not finite is skipped and counted.
+
+    Raises
+    ------
+    InputError
+        After `MOST_SKIPPED` skipped steps in a row.
+    """
+    assert run.optimiser is not None
+    noise = generator_of(settings.seed, NOISE, run.step, rank())
+    loss, figures = _loss(run, stage, x, noise, target)
+    for group in run.optimiser.param_groups:
+        group["lr"] = learning_rate(stage, step)
+    run.optimiser.zero_grad(set_to_none=True)
+    norm = torch.tensor(math.nan)
+    if torch.isfinite(total(loss.detach())):
+        loss.backward()
+        sum_gradients(run.model.parameters())
+        norm = nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip)
+    if not torch.isfinite(norm):
+        run.skipped, run.in_a_row = run.skipped + 1, run.in_a_row + 1
+        if run.in_a_row >= MOST_SKIPPED:
+            raise InputError(
+                f"training: {MOST_SKIPPED} steps in a row had no finite loss or gradient (stage {stage.name}, step "
+                f"{step}); lower lr, lengthen warmup, or check the data and their energies"
+            )
+        return figures | {"skipped": float(run.skipped)}
+    run.in_a_row = 0
+    run.optimiser.step()
+    run.updates += 1
+    decay = min(settings.ema, (1.0 + run.updates) / (10.0 + run.updates))
+    with torch.no_grad():
+        for average, current in zip(run.ema.parameters(), run.model.parameters(), strict=True):
+            average.lerp_(current, 1.0 - decay)
+    return figures | {"gradient": float(norm)}
+
+
+def _loss(
+    run: Run, stage: Stage, x: Tensor, noise: torch.Generator, target: Extended | None
+) -> tuple[Tensor, dict[str, float]]:
+    """Return this process's share of the loss, and figures of the whole."""
+    loss = torch.zeros((), dtype=torch.float64)
+    figures: dict[str, float] = {}
+    if stage.w_nll > 0:
+        mine = x[my_rows(len(x))]
+        if stage.refit_penalty == 0:
+            losses = run.model.objective(mine, noise)
+        else:
+            log_q = run.model.log_prob(mine)
+            penalty = mean_loss(pull(log_q, _density(run.teacher, mine)))
+            loss, losses = loss + stage.refit_penalty * penalty, -log_q
+            figures["penalty"] = float(total(penalty.detach()))
+        likelihood = mean_loss(losses)
+        loss = loss + stage.w_nll * likelihood
+        figures["nll"] = float(total(likelihood.detach()))
+        figures["outside"] = 1.0 - float(total(torch.isfinite(losses).sum())) / len(x)
+    if stage.w_kl > 0 and target is not None:
+        generated, log_q = run.model.rsample(stage.kl_batch, run.generator)
+        divergence = reverse_kl(target.u(generated), log_q, stage.kl_drop)
+        loss = loss + stage.w_kl * divergence
+        figures["kl"] = float(divergence.detach())
+    return loss, figures
+
+
+@torch.no_grad()
+def _density(teacher: Trainable, x: Tensor) -> Tensor:
+    return teacher.log_prob(x)
+
+
+def learning_rate(stage: Stage, step: int) -> float:
+    """Linear warm-up, then a cosine to zero at the end of the stage."""
+    warm = min(1.0, (step + 1) / max(stage.warmup, 1))
+    return stage.lr * warm * 0.5 * (1.0 + math.cos(math.pi * step / stage.steps))
