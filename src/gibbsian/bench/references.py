@@ -7,14 +7,12 @@ and continue where they were stopped.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from gibbsian.bench.account import metered, spent_in
 from gibbsian.bench.certify import certify, tica_of, tica_out_of_sample
 from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey, read_row
@@ -27,8 +25,6 @@ from gibbsian.dynamics.simulate import simulate
 from gibbsian.ensemble.basins import basin_masks
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
-from gibbsian.files import read_json, write_json
-from gibbsian.processor import core_seconds
 from gibbsian.progress import Report, silent
 
 SEEDS = (0, 1, 2)
@@ -135,7 +131,7 @@ def run(key: RowKey, place: Place, report: Report = silent) -> Row:
         return _certified(key, system, budget, place)
     settings = getattr(budget, key.row)(system, key.seed)
     folder = _folder(key, place)
-    with _metered(folder):
+    with metered(folder):
         ensemble = simulate(system, settings, folder, report=report)
         metrics = _exchange(ensemble) if key.row == "exchange" else _continuous(ensemble, budget)
     statistics = ensemble.provenance["statistics"]
@@ -144,7 +140,7 @@ def run(key: RowKey, place: Place, report: Report = silent) -> Row:
         "aggregate_ns": Metric(statistics["aggregate_ns"]),
         "statistical_inefficiency_ps": Metric(statistics["statistical_inefficiency_ps"]),
         "resets": Metric(statistics["resets"]),
-        "core_seconds": Metric(_spent(folder)),
+        "core_seconds": Metric(spent_in(folder)),
     }
     spent = dataclasses.asdict(settings.resolved(system))
     return Row(key, metrics, {**spent, "temperatures": list(spent["temperatures"])}, hardware())
@@ -214,20 +210,3 @@ def _folder(key: RowKey, place: Place) -> Path:
 def _multiple(value: float, of: int) -> int:
     """Nearest positive multiple."""
     return max(1, round(value / of)) * of
-
-
-@contextmanager
-def _metered(folder: Path) -> Iterator[None]:
-    """Add the processor time of this process and its children to the account in the folder, also when stopped."""
-    before = core_seconds()
-    try:
-        yield
-    finally:
-        if folder.exists():
-            write_json(folder / "cost.json", {"core_seconds": _spent(folder) + core_seconds() - before})
-
-
-def _spent(folder: Path) -> float:
-    path = folder / "cost.json"
-    account: Mapping[str, Any] = read_json(path) if path.exists() else {"core_seconds": 0.0}
-    return round(float(account["core_seconds"]), 2)

@@ -15,6 +15,7 @@ TABLES = {
     "accuracy": "largest errors of energies and forces against OpenMM's Reference platform",
     "references": "basin free energies by replica exchange, and the certified references made of them",
     "dynamics": "replica exchange per core and minute against OpenMM, and averages at several time steps",
+    "sbg": "transformer flows on Cartesian coordinates with importance sampling, annealing and exchange",
 }
 """Names of the tables, each a module of `gibbsian.bench`, and what they hold."""
 
