@@ -58,3 +58,19 @@ def test_biases_are_among_the_key_numbers():
     assert rows["with clipped weight"] == "100"
     assert rows["Effective samples without clipping"] == "321"
     assert rows["Left out by truncation"].startswith("0.1")
+
+
+def test_annealed_samples_are_counted_by_their_ancestors():
+    annealed = results() | {"samples": {"proposed": 1000, "finite": 1000, "method": "smc"}}
+    annealed["ess"] = {"count": 150.0, "fraction": 0.15}
+    made = {"method": "smc", "ancestors": 1000, "unique_ancestors": 420}
+    rows = {name: value for name, value, _ in key_numbers(annealed, made)}
+    assert rows["Effective ancestors"] == "150 (15 %)"
+    assert rows["Draws with descendants"] == "420 (42 %)"
+    assert "Effective samples" not in rows
+
+
+def test_samples_without_weights_have_no_effective_number():
+    moved = results() | {"samples": {"proposed": 1000, "finite": 1000, "method": "langevin", "weighted": False}}
+    rows = {name: value for name, value, _ in key_numbers(moved)}
+    assert rows["Effective samples"] == "unknown"

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -6,6 +7,8 @@ import pytest
 from dialanine import info, results, simulated, topology, training_log, weighted
 
 from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.ensemble.reference import Histogram, Reference, ReferenceBasin
+from gibbsian.ensemble.weights import Estimate
 from gibbsian.errors import InputError
 from gibbsian.report.page import render, write_report
 
@@ -144,3 +147,28 @@ def test_written_file_is_the_page(tmp_path):
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
     with pytest.raises(InputError, match="cannot write"):
         write_report(tmp_path / "missing" / "report.html", results(), weighted(300), None, [], info())
+
+
+def test_annealed_run_shows_its_draws_and_ancestors():
+    level = {"t": 1.0, "ess": 0.99, "resampled": False, "unique_ancestors": 150, "effective_ancestors": 90.0}
+    made = {"method": "smc", "levels": [level], "ancestors": 300, "unique_ancestors": 150, "effective": 90.0}
+    lineage = np.arange(300) // 2
+    annealed = replace(weighted(300), lineage=lineage, provenance=made | {"proposal_ess": 40.0}, draws=weighted(80))
+    found = results() | {"samples": {"proposed": 300, "finite": 300, "method": "smc"}}
+    text = re.sub(r"[ \n]+", " ", " ".join(read(render(found, annealed, simulated(500), [], info())).text))
+    for part in ("Annealing", "transported, unweighted (", "Effective ancestors", "ancestors n", "its moves have left"):
+        assert part in text, part
+
+
+def test_certified_reference_is_drawn_beside_the_run(page):
+    surface = np.ones((36, 36)) / 36**2
+    histogram = Histogram(((-180.0, 180.0, 36), (-180.0, 180.0, 36)), surface, "degree")
+    basins = tuple(
+        ReferenceBasin(f"ALA2 {name}", Estimate(0.7, 0.1), Estimate(1 / 3, 0.02)) for name in ("left", "alpha", "beta")
+    )
+    flat = Histogram(((0.0, 1.0, 1),), np.ones(1), "kT")
+    key = {"sequence": "ACE-ALA-NME"}
+    certified = Reference("ACE-ALA-NME", key, basins, {"ALA2": histogram}, flat, flat, None, (0,), ())
+    assert page.count("certified reference<") == 0
+    beside = render(results(), weighted(300), simulated(500), [], info(), certified)
+    assert beside.count("certified reference<") == 2  # a panel and a curve

@@ -41,3 +41,9 @@ def test_broken_conformations_and_empty_ensembles_are_left_out():
     assert len(shown.proposal.ensemble) == len(shown.result.ensemble) == 8
     nothing = views(replace(ensemble, positions=0 * positions, log_w=np.full(10, -np.inf)), None, "data")
     assert nothing.known() == []
+
+
+def test_moves_without_weights_correct_nothing_and_say_so():
+    plain = replace(made_by("langevin"), provenance={"method": "langevin", "weighted": False})
+    shown = views(replace(plain, log_w=np.zeros(200)), None, "data")
+    assert [view.title for view in shown.known()] == ["transported, unweighted"]

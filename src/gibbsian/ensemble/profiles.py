@@ -58,7 +58,7 @@ def shares(
     """
     weights = normalised(log_w)
     if lineage is None:
-        p, squares = (np.bincount(which, weights**power, classes) for power in (1, 2))
+        p, squares = (np.bincount(which, weights**power, classes).astype(np.float64) for power in (1, 2))
         return p, np.sqrt(np.maximum(squares * (1 - 2 * p) + p**2 * squares.sum(), 0.0))
     # Errors know the sums over lineages only, so that a lineage may stand for its samples.
     blocks = blocks_of(np.asarray(lineage))

@@ -22,6 +22,8 @@ def correction_rows(made: Mapping[str, Any]) -> Rows:
     """Return what the provenance of an ensemble says of its making; empty for importance samples."""
     if made.get("method") == "exchange":
         return _exchange_rows(made)
+    if made.get("method") == "langevin":
+        return _path_rows(made)
     return _annealing_rows(made) if made.get("levels") else []
 
 
@@ -75,6 +77,26 @@ def _exchange_rows(made: Mapping[str, Any]) -> Rows:
         rows.append(("Swaps accepted", _span(swaps), "between neighbouring temperatures"))
     if local:
         rows.append(("Moves accepted", _span(local), "at all temperatures"))
+    return rows
+
+
+def _path_rows(made: Mapping[str, Any]) -> Rows:
+    rows = [
+        ("Steps", grouped(made["settings"]["steps"]), "of each path, on the energy of the molecule alone"),
+        ("Step", f"{plain(1000 * made['step'], 2)} pm", "spread of the noise of one step"),
+        (
+            "Effective by importance sampling",
+            plain(made.get("proposal_ess"), 3),
+            "the same draws, weighted where they came",
+        ),
+    ]
+    if made.get("max_energy") is not None:
+        bound = plain(made["max_energy"])
+        rows.append(("Ended too high", percent(made["above"]), f"above {bound} kT: weight zero, but counted"))
+    if not made.get("weighted", True):
+        rows.append(("Weights", "none", "nothing corrects the distribution of these samples"))
+    elif made.get("exact") is False:
+        rows.append(("Weights", "biased", "they hold for steps of no length"))
     return rows
 
 

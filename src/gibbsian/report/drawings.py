@@ -70,7 +70,8 @@ def _certified(reference: Reference, label: str) -> tuple[np.ndarray, Marginal] 
     first, last, n = histogram.edges[0]
     with np.errstate(divide="ignore"):
         profile = Profile(np.radians(first + (np.arange(n) + 0.5) * (last - first) / n), -np.log(p / p.max()), 0 * p)
-    found = {name: tuple(basin.probability) for name, basin in basins.items() if basin is not None}
+    shared = {name: basin.probability for name, basin in basins.items() if basin is not None}
+    found = {name: (estimate.value, estimate.error) for name, estimate in shared.items()}
     return torsions.smoothed_surface(histogram.probabilities.T), Marginal(CERTIFIED, INK, profile, found)
 
 

@@ -65,12 +65,15 @@ def key_numbers(results: Mapping[str, Any], made: Mapping[str, Any] | None = Non
     first = ("Samples", _count(proposed), "conformations of the coldest replicas")
     if method != "exchange":
         first = ("Samples proposed", _count(proposed), "conformations drawn from the generator")
+    count = f"{plain(ess.get('count'), 3)} ({percent(ess.get('fraction'))})"
+    if samples.get("weighted") is False:
+        count, meaning = "unknown", "the samples carry no weights"
     rows = [
         first,
         ("with finite energy", _count(samples.get("finite")), "the others have weight zero and stay counted"),
         (
             effective,
-            f"{plain(ess.get('count'), 3)} ({percent(ess.get('fraction'))})",
+            count,
             f"{meaning}; at least {MIN_EFFECTIVE} needed",
         ),
         (

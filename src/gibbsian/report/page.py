@@ -111,6 +111,7 @@ def render(
         "weights": drawings.weight_plots(ensemble),
         "by_ancestor": "ancestors" in ensemble.provenance,
         "correction": correction_rows(ensemble.provenance),
+        "method": ensemble.provenance.get("method"),
         "annealing": drawings.annealing_plot(ensemble),
         "training": drawings.training_plot(training_log),
         "ladder": drawings.ladder_plot(simulation),

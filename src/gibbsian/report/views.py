@@ -9,6 +9,7 @@ from gibbsian.report.svg import DATA, PROPOSAL, REWEIGHTED, TRANSPORTED
 
 _MOVED = ("smc", "langevin")
 """Methods that move the draws before they weight them."""
+_TRANSPORTED = "transported, unweighted"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +70,14 @@ def views(ensemble: Ensemble, data: Ensemble | None, data_name: str) -> Views:
     drawn = ensemble.draws
     if drawn is None and not moved and method != "exchange":
         drawn = kept
-    name = "exchange" if method == "exchange" else "reweighted"
+    name, colour = "exchange" if method == "exchange" else "reweighted", REWEIGHTED
+    if not ensemble.provenance.get("weighted", True):  # moved, and that is all
+        moved, name, colour = False, _TRANSPORTED, TRANSPORTED
     return Views(
         data=None if data is None else View(data_name, drawable(data), DATA),
         proposal=_equal("proposal, as drawn", drawn, PROPOSAL),
-        transported=_equal("transported, unweighted", kept, TRANSPORTED) if moved else None,
-        result=View(name, kept, REWEIGHTED) if np.isfinite(kept.log_w).any() else None,
+        transported=_equal(_TRANSPORTED, kept, TRANSPORTED) if moved else None,
+        result=View(name, kept, colour) if np.isfinite(kept.log_w).any() else None,
     )
 
 
