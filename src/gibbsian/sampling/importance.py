@@ -9,7 +9,10 @@ Energies, log q and with them the weights belong to the float64 coordinates that
 ensemble keeps these rounded to float32 (1e-8 to 1e-7 nm), which moves an energy by about 1e-4 kT.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +23,13 @@ from torch import Tensor
 from gibbsian.chem.topology import Topology
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.weights import ess
-from gibbsian.errors import InputError, OutOfMemoryError
+from gibbsian.errors import InputError
 from gibbsian.files import read_json, write_array, write_json
 from gibbsian.models.base import Proposal, SamplingProposal
+from gibbsian.parallel.group import first_does, in_step
+from gibbsian.parallel.group import size as processes
 from gibbsian.progress import Report, silent
+from gibbsian.sampling.shards import in_shards, within_memory
 from gibbsian.targets.base import Target
 
 SETTINGS = "chunks.json"
@@ -77,6 +83,8 @@ def sample_snis(
 ) -> Ensemble:
     """Draw `n` weighted samples of a target, or more until their effective number is large enough.
 
+    The processes that torchrun starts share the chunks; the result does not depend on their number.
+
     Parameters
     ----------
     proposal, target
@@ -110,12 +118,14 @@ def sample_snis(
     dense = require_density(proposal, "importance sampling")
     limit = _limit(n, chunk, until_ess, n_max)
     if folder is not None:
-        _claim(folder, {"seed": seed, "chunk": chunk, "n_atoms": topology.n_atoms})
+        made_from = {"seed": seed, "chunk": chunk, "n_atoms": topology.n_atoms}
+        first_does(partial(_claim, folder, made_from))
+    report = in_step(report)
     chunks: list[Chunk] = []
     log_w: list[NDArray[np.float64]] = []
     drawn = 0
-    while drawn < limit:
-        chunks.append(_chunk(dense, target, folder, seed, len(chunks), chunk))
+    for found in _chunks(dense, target, folder, seed, chunk, math.ceil(limit / chunk)):
+        chunks.append(found)
         drawn = min(drawn + chunk, limit)
         log_w.append(log_weights(chunks[-1].numbers))
         effective = ess(np.concatenate(log_w)[:drawn])
@@ -123,6 +133,15 @@ def sample_snis(
         if until_ess is not None and drawn >= n and effective >= until_ess:
             break
     return _assemble(chunks, drawn, topology, temperature, seed)
+
+
+def _chunks(
+    proposal: Proposal, target: Target, folder: Path | None, seed: int, size: int, count: int
+) -> Iterator[Chunk]:
+    """Chunks in their order; each process draws every so-many-th of them."""
+    work = partial(_chunk, proposal, target, folder, seed, size=size)
+    for start in range(0, count, processes()):
+        yield from in_shards(range(start, min(start + processes(), count)), work)
 
 
 def log_weights(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -195,31 +214,14 @@ def _read(positions: Path, numbers: Path, size: int, n_atoms: int) -> Chunk | No
 
 
 def _draw_within_memory(proposal: Proposal, target: Target, seed: int, index: int, size: int) -> Chunk:
-    """Draw a chunk at once, or in batches halved until they fit; only then do its random numbers differ."""
-    batch = size
-    while True:
-        try:
-            parts = [
-                _draw(proposal, target, min(batch, size - start), (seed, index, start))
-                for start in range(0, size, batch)
-            ]
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            if batch == 1:
-                raise OutOfMemoryError(
-                    "importance sampling: one conformation does not fit into memory; use a smaller model or "
-                    "a larger machine"
-                ) from error
-            batch = (batch + 1) // 2
-            continue
-        positions = np.concatenate([part.positions for part in parts])
-        return Chunk(positions, np.concatenate([part.numbers for part in parts], axis=1))
+    """Draw a chunk at once, or in batches that fit; only then do its random numbers differ."""
 
+    def some(rows: slice) -> Chunk:
+        return _draw(proposal, target, rows.stop - rows.start, (seed, index, rows.start))
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on the CPU or a GPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    parts = within_memory(size, some, "importance sampling")
+    positions = np.concatenate([part.positions for part in parts])
+    return Chunk(positions, np.concatenate([part.numbers for part in parts], axis=1))
 
 
 @torch.no_grad()

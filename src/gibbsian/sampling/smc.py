@@ -15,7 +15,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,12 +25,14 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.weights import Scheme, ess
 from gibbsian.errors import InputError
 from gibbsian.models.base import LatentProposal, Proposal, SamplingProposal
+from gibbsian.parallel.group import first_does, in_step
 from gibbsian.progress import Report, silent
-from gibbsian.sampling.bridge import Bridge, Coefficients, ProposalEnergy, frozen, join
+from gibbsian.sampling.bridge import Bridge, Coefficients, Particles, ProposalEnergy, frozen, join
 from gibbsian.sampling.importance import require_density, stream
 from gibbsian.sampling.kernels import (
     ACCEPTANCE,
     Kernel,
+    Move,
     StepRule,
     find_step,
     kernel_named,
@@ -39,6 +41,7 @@ from gibbsian.sampling.kernels import (
 )
 from gibbsian.sampling.resampling import Ancestry, ancestry, draw_parents
 from gibbsian.sampling.schedule import coefficients, increment, next_time
+from gibbsian.sampling.shards import in_shards, within_memory
 from gibbsian.sampling.smc_state import LATEST, START, SmcSettings, SmcState, claim, read_state, write_state
 from gibbsian.sampling.truncation import Cut, Truncated, clip_weights, clipped, find_cut
 from gibbsian.targets.base import Target
@@ -83,6 +86,9 @@ def sample_smc(
 ) -> Ensemble:
     """Draw `n` particles from a proposal and anneal them to a target.
 
+    The processes that torchrun starts share the chunks of particles; weights, resampling and steps are those of all
+    particles, and the result does not depend on the number of processes.
+
     Parameters
     ----------
     proposal, target
@@ -111,7 +117,8 @@ def sample_smc(
     dense, settings = require_density(proposal, "sequential Monte Carlo"), settings or SmcSettings()
     if n < 1:
         raise InputError(f"sequential Monte Carlo: n = {n}; give a positive number")
-    place = None if folder is None else claim(folder, settings, n, seed, topology.n_atoms)
+    place = None if folder is None else first_does(partial(claim, folder, settings, n, seed, topology.n_atoms))
+    report = in_step(report)
     with frozen(dense):
         drawn = read_state(place, START)
         run = _Run(dense, Bridge(ProposalEnergy(dense), Extended(target, dense.log_gauge)), settings, seed)
@@ -176,25 +183,16 @@ def _moved(run: _Run, state: SmcState) -> tuple[SmcState, dict[str, Any]]:
     """Move all particles, chunk by chunk, and adapt the steps."""
     at, settings = run.at(state.t), run.settings
     steps = _first_steps(run, state, at) if state.level == 1 else state.steps
-    kernel = kernel_named(settings.kernel, settings.n_leapfrog)
-    parts, local, global_ = [], [], []
-    distance = torch.zeros(())
-    for index, start in enumerate(range(0, len(state.log_w), settings.chunk)):
-        part = state.particles.take(slice(start, start + settings.chunk))
-        x = part.x
-        generator = torch.Generator().manual_seed(stream(run.seed, state.level, index, _MOVES))
-        for _ in range(settings.moves):
-            part, move = kernel(part, at, run.bridge, steps[0], generator)
-            local.append(move)
-        distance = distance + (part.x - x).square().sum((1, 2)).sum()
-        if run.latent is not None:
-            part, move = _regen(run)(part, at, run.bridge, steps[1], generator)
-            global_.append(move)
-        parts.append(part)
+    before = run.bridge.calls
+    chunks = in_shards(range(math.ceil(len(state.log_w) / settings.chunk)), partial(_move_chunk, run, state, at, steps))
+    run.bridge.calls = before + sum(calls for _, calls in chunks)
+    pieces = [piece for found, _ in chunks for piece in found]
+    local = [move for piece in pieces for move in piece.local]
+    global_ = [move for piece in pieces for move in piece.anew]
     record: dict[str, Any] = {}
     if local:
         n_atoms = state.particles.x.shape[1]
-        moved = math.sqrt(float(distance) / (len(state.log_w) * n_atoms))
+        moved = math.sqrt(sum(piece.distance for piece in pieces) / (len(state.log_w) * n_atoms))
         acceptance = mean_acceptance(*local)
         record |= {"acceptance": acceptance, "step": steps[0], "displacement_nm": moved}
         if settings.step is None:
@@ -203,7 +201,46 @@ def _moved(run: _Run, state: SmcState) -> tuple[SmcState, dict[str, Any]]:
         acceptance = mean_acceptance(*global_)
         record |= {"regen_acceptance": acceptance, "regen_step": steps[1]}
         steps = (steps[0], _REGEN_RULE.next(steps[1], acceptance))
-    return replace(state, particles=join(parts), steps=steps), record
+    return replace(state, particles=join([piece.particles for piece in pieces]), steps=steps), record
+
+
+class _Piece(NamedTuple):
+    """Some particles after their moves, what the moves did, and the sum of the squared displacements in nm^2."""
+
+    particles: Particles
+    local: list[Move]
+    anew: list[Move]
+    distance: float
+
+
+def _move_chunk(
+    run: _Run, state: SmcState, at: Coefficients, steps: tuple[float, float], index: int
+) -> tuple[list[_Piece], int]:
+    """Move one chunk, in pieces if it does not fit the memory; also return how many conformations it evaluated."""
+    before, start = run.bridge.calls, index * run.settings.chunk
+    chunk = state.particles.take(slice(start, start + run.settings.chunk))
+
+    def some(rows: slice) -> _Piece:
+        key = (run.seed, state.level, index, _MOVES, *((rows.start,) if rows.start else ()))
+        return _move(run, chunk.take(rows), at, steps, torch.Generator().manual_seed(stream(*key)))
+
+    pieces = within_memory(len(chunk), some, "sequential Monte Carlo")
+    return pieces, run.bridge.calls - before
+
+
+def _move(
+    run: _Run, part: Particles, at: Coefficients, steps: tuple[float, float], generator: torch.Generator
+) -> _Piece:
+    kernel = kernel_named(run.settings.kernel, run.settings.n_leapfrog)
+    x, local, anew = part.x, [], []
+    for _ in range(run.settings.moves):
+        part, move = kernel(part, at, run.bridge, steps[0], generator)
+        local.append(move)
+    distance = float((part.x - x).square().sum())
+    if run.latent is not None:
+        part, move = _regen(run)(part, at, run.bridge, steps[1], generator)
+        anew.append(move)
+    return _Piece(part, local, anew, distance)
 
 
 _REGEN_RULE = StepRule(ACCEPTANCE["regen"], least=1e-3, most=1.0)
@@ -232,16 +269,22 @@ def _first_steps(run: _Run, state: SmcState, at: Coefficients) -> tuple[float, f
 
 def _draw(run: _Run, n: int) -> SmcState:
     """Particles from the proposal, drawn as importance sampling with the same seed and chunk draws them."""
-    chunk, parts = run.settings.chunk, []
-    for index in range(math.ceil(n / chunk)):
-        generator = torch.Generator().manual_seed(stream(run.seed, index, 0))
-        with torch.no_grad():
-            x, log_q = run.proposal.sample(chunk, generator)
-        parts.append(run.bridge.with_log_q(x, log_q))
-    particles = join(parts).take(slice(0, n))
+    chunk = run.settings.chunk
+
+    def drawn(index: int) -> Particles:
+        def some(rows: slice) -> Particles:
+            generator = torch.Generator().manual_seed(stream(run.seed, index, rows.start))
+            with torch.no_grad():
+                x, log_q = run.proposal.sample(rows.stop - rows.start, generator)
+            return run.bridge.with_log_q(x, log_q)
+
+        return join(within_memory(chunk, some, "sequential Monte Carlo"))
+
+    chunks = in_shards(range(math.ceil(n / chunk)), drawn)
     zeros = torch.zeros(n, dtype=torch.float64)
     steps = (FIRST_STEP, 1.0)
-    return SmcState(particles, zeros, torch.arange(n), 0.0, 0.0, 0, steps, (), run.bridge.calls)
+    particles, calls = join(chunks).take(slice(0, n)), chunk * len(chunks)
+    return SmcState(particles, zeros, torch.arange(n), 0.0, 0.0, 0, steps, (), calls)
 
 
 def _restrict(run: _Run, target: Target, drawn: SmcState) -> tuple[_Run, SmcState, Cut | None, dict[str, Any] | None]:

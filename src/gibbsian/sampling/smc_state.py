@@ -14,6 +14,7 @@ from gibbsian.ensemble.weights import Scheme
 from gibbsian.errors import InputError
 from gibbsian.files import write_json
 from gibbsian.models.storage import read_tensors, write_tensors
+from gibbsian.parallel.group import is_first
 from gibbsian.sampling.bridge import Particles
 from gibbsian.sampling.kernels import KERNELS, LEAPFROG, KernelName, RegenForm
 from gibbsian.sampling.schedule import Interpolant
@@ -52,7 +53,8 @@ class SmcSettings:
     clip_at
         ``start`` clips the first importance weights, as the publication does, ``end`` the last.
     chunk
-        Particles that move together: it bounds the memory and is part of the result.
+        Particles that move together: it bounds the memory and is part of the result. Several processes share the
+        chunks, and each halves one that does not fit into its memory.
     checkpoint_every
         Levels between checkpoints.
     """
@@ -168,8 +170,8 @@ def claim(folder: Path, settings: SmcSettings, n: int, seed: int, n_atoms: int) 
 
 
 def write_state(place: Path | None, name: str, state: SmcState) -> None:
-    """Write a state; nothing without a folder."""
-    if place is None:
+    """Write a state; nothing without a folder, or by other processes than the first."""
+    if place is None or not is_first():
         return
     tensors = {f"particles.{key}": value for key, value in state.particles.tensors().items()}
     header = {"format": FORMAT, **{key: getattr(state, key) for key in ("log_z", "t", "level", "steps", "history")}}
