@@ -40,10 +40,10 @@ def uniform(n: int) -> torch.Tensor:
     return torch.full((n,), 1.0 / n, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("kind", ["soft", "meanfree", "frame"])
+@pytest.mark.parametrize("kind", ["soft", "meanfree", "frame", "local"])
 def test_tokens_come_back_and_are_of_unit_size(kind):
     x = conformations(400)
-    gauge = new_gauge(kind, chain(N_ATOMS), x, None, frame=(1, 0, 2))
+    gauge = new_gauge(kind, chain(N_ATOMS), x, uniform(len(x)), frame=(1, 0, 2))
     moved = gauge.augment(x, torch.Generator().manual_seed(1))
     tokens, log_det = gauge.forward(moved)
     back, log_j = gauge.inverse(tokens)
@@ -83,10 +83,20 @@ def test_volume_element_of_the_frame_against_autograd(n_atoms):
         assert volume_of_shape(gauge, tokens[k]) == pytest.approx(-float(log_det[k]), abs=1e-10)
 
 
+def test_volume_element_of_local_frames_against_autograd():
+    x = conformations(50)
+    gauge = FrameGauge.local_from_data(chain(N_ATOMS), x, uniform(50))
+    tokens, log_det = gauge.forward(x)
+    covariance = torch.einsum("bni,bnj->nij", tokens[:, 3:], tokens[:, 3:]) / 50
+    assert torch.allclose(covariance, torch.eye(3).double().expand_as(covariance), atol=1e-9), "white, atom by atom"
+    for k in range(3):
+        assert volume_of_shape(gauge, tokens[k]) == pytest.approx(-float(log_det[k]), abs=1e-9)
+
+
 @pytest.mark.parametrize("kind", ["soft", "meanfree"])
 def test_volume_element_of_linear_gauges(kind):
     x = conformations(50)
-    gauge = new_gauge(kind, chain(N_ATOMS), x, None)
+    gauge = new_gauge(kind, chain(N_ATOMS), x, uniform(len(x)))
 
     def tokens_of(x):
         return gauge.forward(x.reshape(1, -1, 3))[0].reshape(-1)
@@ -104,7 +114,7 @@ def test_frame_tokens_do_not_depend_on_the_pose_but_on_the_hand():
     turned = x @ random_rotations(30, torch.Generator().manual_seed(3)).transpose(1, 2) + 2.0
     assert torch.allclose(gauge.forward(turned)[0], tokens, atol=1e-10)
     mirrored, _ = gauge.forward(x * torch.tensor([1.0, 1.0, -1.0]))
-    assert torch.allclose(mirrored[:, 3:, 2] + tokens[:, 3:, 2], -2 * gauge.centre[3:, 2] / gauge.scale[3:, 2])
+    assert torch.allclose(mirrored[:, 3:, 2] + tokens[:, 3:, 2], -2 * gauge.centre[3:, 2] / gauge.axes[3:, 2, 2])
     assert float((mirrored - tokens).abs().max()) > 0.1
 
 
@@ -115,22 +125,24 @@ def test_frame_of_a_peptide_and_frames_that_are_refused():
     assert [topology.atom_names[k] for k in middle_frame(topology)] == ["CA", "N", "C"]
     x = conformations(30)
     with pytest.raises(InputError, match="no residue with atoms CA, N, C"):
-        new_gauge("frame", chain(N_ATOMS), x, None)
+        new_gauge("frame", chain(N_ATOMS), x, uniform(len(x)))
     with pytest.raises(InputError, match="three different"):
-        new_gauge("frame", chain(N_ATOMS), x, None, frame=(0, 0, 1))
+        new_gauge("frame", chain(N_ATOMS), x, uniform(len(x)), frame=(0, 0, 1))
     flat = x.clone()
     flat[:, :3] = torch.tensor([[0.0, 0, 0], [0.15, 0, 0], [0.3, 0.01, 0]])
     with pytest.raises(InputError, match="of a line"):
         new_gauge("frame", chain(N_ATOMS), flat, None, frame=(1, 0, 2))
-    with pytest.raises(InputError, match="the gauges are soft, meanfree, frame"):
-        new_gauge("none", chain(N_ATOMS), x, None)
+    with pytest.raises(InputError, match="the gauges are soft, meanfree, frame, local"):
+        new_gauge("none", chain(N_ATOMS), x, uniform(len(x)))
     with pytest.raises(InputError, match="the laws of the centre are gaussian, chi3"):
-        new_gauge("soft", chain(N_ATOMS), x, None, com="none")
+        new_gauge("soft", chain(N_ATOMS), x, uniform(len(x)), com="none")
 
 
 def test_frame_measure_by_quadrature():
     """Three atoms on springs, U = sum |xi - xj|^2: log Z = 3 log(2 pi / 6), from the three internal numbers."""
-    gauge = FrameGauge((0, 1, 2), torch.zeros(3, 3, dtype=torch.float64), torch.ones(3, 3, dtype=torch.float64))
+    gauge = FrameGauge(
+        (0, 1, 2), torch.zeros(3, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64).repeat(3, 1, 1)
+    )
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(100))
     # Below exp(-12.5) the integrand is 1e-11 of its maximum, above exp(1.5) less.
     log_r, u = -5.5 + 7.0 * nodes, 6.0 * nodes

@@ -6,12 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from gibbsian.chem.residues import symmetry_groups
 from gibbsian.chem.topology import Topology
 from gibbsian.coords.frame import middle_frame, to_frame
 from gibbsian.coords.gauge import random_rotations
+from gibbsian.coords.permutations import random_relabelling
 from gibbsian.errors import InputError
 from gibbsian.models.base import LatentProposal
-from gibbsian.models.layers.affine import Affine, bounded_affine, from_base
+from gibbsian.models.frame_gauge import FrameGauge
+from gibbsian.models.labels import Labels
+from gibbsian.models.layers.affine import Affine, AffineMap, bounded_affine, from_base
 from gibbsian.models.layers.autoregressive import AutoregressiveBlock
 from gibbsian.models.layers.causal import CausalLayer, CausalTransformer
 from gibbsian.models.orders import bond_order
@@ -42,6 +46,8 @@ VARIANTS = {
     "bonds": replace(SMALL, gauge="frame", order="bonds", frame=(2, 1, 3)),
     "coordinates": replace(SMALL, gauge="frame", tokens="coordinate", start=True),
     "triangular": replace(SMALL, triangular=True),
+    "local": replace(SMALL, gauge="local", triangular=True, start=True),
+    "splines": replace(SMALL, gauge="local", map="spline", bins=5, hidden=8, start=True),
 }
 
 
@@ -141,8 +147,9 @@ def test_log_z_of_a_spring_molecule_is_the_same_in_every_gauge(gauge):
 
 def widened(flow: TarFlow) -> TarFlow:
     """Larger scales, so that the weights of a floppy molecule are bounded."""
-    scale = flow.gauge.tensors()["scale"]
-    made = TarFlow(CHAIN, replace(flow.gauge, scale=torch.where(flow.gauge.mask, 1.6 * scale, scale)), flow.config)
+    assert isinstance(flow.gauge, FrameGauge)
+    axes, free = flow.gauge.axes, flow.gauge.mask[:, None, :]
+    made = TarFlow(CHAIN, replace(flow.gauge, axes=torch.where(free, 1.6 * axes, axes)), flow.config)
     made.load_state_dict(flow.state_dict())
     return made
 
@@ -172,16 +179,98 @@ def test_log_z_agrees_with_an_internal_coordinate_flow():
     flows = {
         "spline": SplineFlow.from_data(CHAIN, data, config=SplineConfig(couplings=(2, 2, 2), bins=4, hidden=8)),
         "frame": fitted(data, replace(SMALL, gauge="frame")),
+        "local": fitted(data, replace(SMALL, gauge="local", map="spline", bins=5, hidden=8, start=True)),
     }
     for name, made in flows.items():
         with torch.no_grad():
             x, log_q = made.sample(20_000, torch.Generator().manual_seed(0))
             w = torch.exp(made.log_gauge(x) - target.u(x) - log_q)
         found[name] = (float(w.mean()), float(w.std()) / math.sqrt(len(w)))
-    (a, error_a), (b, error_b) = found["spline"], found["frame"]
+    a, error_a = found.pop("spline")
     assert error_a / a < 0.1, "the weights say nothing"
-    assert error_b / b < 0.1, "the weights say nothing"
+    for b, error_b in found.values():
+        assert error_b / b < 0.1, "the weights say nothing"
+        assert abs(math.log(a / b)) < 4 * math.hypot(error_a / a, error_b / b)
+
+
+METHYL = Topology(
+    atom_names=("C1", "C2", "F1", "H1", "H2", "H3"),
+    elements=("C", "C", "F", "H", "H", "H"),
+    residue_index=np.zeros(6, dtype=np.int64),
+    residue_names=("MOL",),
+    residue_ids=("1",),
+    bonds=np.array([[0, 1], [1, 2], [0, 3], [0, 4], [0, 5]]),
+)
+
+
+class Rotor:
+    """A stiff molecule whose methyl group hops between three equal wells; mirror images are shut out."""
+
+    n_atoms = 6
+    ideal = torch.tensor(
+        [[0.0, 0, 0], [0.15, 0, 0], [0.2, 0.14, 0], [-0.04, -0.1, 0], [-0.04, 0.05, 0.087], [-0.04, 0.05, -0.087]]
+    ).double()
+
+    def u(self, x: Tensor) -> Tensor:
+        i, j = torch.tensor([[0, 1], [1, 2], [0, 2], *([0, k] for k in (3, 4, 5)), *([1, k] for k in (3, 4, 5))]).T
+        i, j = torch.cat([i, torch.tensor([3, 3, 4])]), torch.cat([j, torch.tensor([4, 5, 5])])
+        wanted = (self.ideal[i] - self.ideal[j]).norm(dim=-1)
+        stretch = 0.5 * (((x[:, i] - x[:, j]).norm(dim=-1) - wanted) / 0.006).square().sum(-1)
+        labels = Labels.stored(METHYL, torch.full((1,), math.pi, dtype=torch.float64))
+        right = torch.linalg.det(x[:, 3:] - x[:, :1]) * torch.linalg.det(self.ideal[3:]) > 0
+        hops = torch.cos(3.0 * labels._torsions(x)[:, 0].double()).mean(-1)
+        return torch.where(right, stretch + hops, torch.inf)
+
+    def u_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+@pytest.mark.physics
+def test_one_labelling_has_the_log_z_of_all_of_them():
+    target, g = Rotor(), torch.Generator().manual_seed(0)
+    data = metropolis(target, 4000)
+    data = random_relabelling(data, symmetry_groups(METHYL), g)
+    found = {}
+    for one in (True, False):
+        config = replace(SMALL, gauge="local", map="spline", bins=8, hidden=16, start=True, one_labelling=one)
+        made = fitted(data, config, topology=METHYL, steps=200)
+        with torch.no_grad():
+            x, log_q = made.sample(20_000, g)
+            w = torch.exp(-target.u(x) - log_q)
+        assert bool(torch.isfinite(log_q).all()) != one, "some draws leave their domain"
+        w = torch.where(torch.isfinite(log_q), w, 0.0)
+        found[one] = (float(w.mean()), float(w.std()) / math.sqrt(len(w)))
+    (a, error_a), (b, error_b) = found[True], found[False]
+    assert error_a / a < 0.1
+    assert error_b / b < 0.1
     assert abs(math.log(a / b)) < 4 * math.hypot(error_a / a, error_b / b)
+
+
+def test_density_of_one_labelling_is_the_same_for_all(tmp_path):
+    target = Rotor()
+    data = metropolis(target, 500)
+    made = fitted(data, replace(SMALL, gauge="local", one_labelling=True), topology=METHYL, steps=5)
+    labels = made.labels
+    assert labels is not None
+    assert labels.log_number == pytest.approx(math.log(3.0))
+    turned = data[:, [0, 1, 2, 4, 5, 3]]
+    with torch.no_grad():
+        assert torch.equal(made.log_prob(turned), made.log_prob(data))
+    assert torch.equal(labels.relabelled(turned), labels.relabelled(data))
+    assert bool(labels.hold(labels.relabelled(data)).all())
+    assert int(labels.hold(data).sum()) + int(labels.hold(turned).sum()) <= len(data)
+    x, log_q = made.sample(200, torch.Generator().manual_seed(0))
+    held = torch.isfinite(log_q)
+    assert torch.equal(held, labels.hold(x))
+    with torch.no_grad():
+        assert torch.equal(log_q[held], made.log_prob(x)[held])
+        _, path = made.rsample(200, torch.Generator().manual_seed(0))
+        assert torch.allclose(path[held], log_q[held], atol=1e-3)
+        assert torch.equal(torch.isfinite(path), held)
+    made.save(tmp_path / "flow.safetensors")
+    again, log_again = load_flow(tmp_path / "flow.safetensors").sample(200, torch.Generator().manual_seed(0))
+    assert torch.equal(again, x)
+    assert torch.equal(log_again, log_q)
 
 
 def metropolis(target, n: int) -> Tensor:
@@ -197,8 +286,8 @@ def metropolis(target, n: int) -> Tensor:
     return x
 
 
-def fitted(data: Tensor, config: TarFlowConfig, steps: int = 150) -> TarFlow:
-    made = TarFlow.from_data(CHAIN, data, config=config)
+def fitted(data: Tensor, config: TarFlowConfig, steps: int = 150, topology: Topology = CHAIN) -> TarFlow:
+    made = TarFlow.from_data(topology, data, config=config)
     optimiser = torch.optim.Adam(made.parameters(), lr=1e-2)
     g = torch.Generator().manual_seed(0)
     for _ in range(steps):
@@ -229,8 +318,7 @@ def test_the_frame_makes_the_density_invariant_and_keeps_hands_apart():
 @pytest.mark.parametrize("start", [False, True])
 def test_cached_steps_equal_the_parallel_pass(start):
     torch.manual_seed(0)
-    net = CausalTransformer(width=16, depth=3, head=8, n_out=4).double()
-    torch.nn.init.normal_(net.out.weight)
+    net = CausalTransformer(width=16, depth=3, head=8).double()
     e = torch.randn(7, 6, 16, dtype=torch.float64)
     cache = net.new_cache(7, 6)
     assert cache.shape == (3, 2, 7, 2, 6, 8)
@@ -239,8 +327,8 @@ def test_cached_steps_equal_the_parallel_pass(start):
         stepped = torch.stack([net.step(e[:, k], cache, k) for k in range(6)], 1)
     assert torch.allclose(whole, stepped, atol=1e-12)
     mask = torch.ones(6, 3)
-    block = AutoregressiveBlock(mask, 16, 2, 8, bound=4.0, triangular=False, start=start, reverse=False).double()
-    torch.nn.init.normal_(block.transformer.out.weight, std=0.1)
+    block = AutoregressiveBlock(mask, 16, 2, 8, map=AffineMap(16, 3, 4.0, False), start=start, reverse=False).double()
+    torch.nn.init.normal_(block.map.out.weight, std=0.1)
     z = torch.randn(4, 6, 3, dtype=torch.float64)
     x, _ = block.inverse(z)
     assert torch.equal(x[:, 0], z[:, 0]) != start
@@ -249,7 +337,7 @@ def test_cached_steps_equal_the_parallel_pass(start):
         for j in range(6):  # all tokens anew for each, no cache
             e = block.embed(slow[:, :-1]) + block.position[:-1]
             e = e if block.start is None else torch.cat([block.start.expand(4, 1, -1), e], 1)
-            affine = bounded_affine(block.transformer(e), block.mask[6 - e.shape[1] :], 4.0)
+            affine = bounded_affine(block.map.out(block.transformer(e)), block.mask[6 - e.shape[1] :], 4.0)
             k = j - (6 - e.shape[1])
             if k >= 0:
                 slow[:, j] = from_base(z, Affine(*(part[:, k : k + 1] for part in affine)))[:, j]
@@ -272,8 +360,7 @@ def test_attention_against_an_explicit_mask():
 
 def test_two_samplers_that_take_turns_do_not_disturb_each_other():
     torch.manual_seed(0)
-    net = CausalTransformer(width=16, depth=2, head=8, n_out=3)
-    torch.nn.init.normal_(net.out.weight)
+    net = CausalTransformer(width=16, depth=2, head=8)
     a, b = torch.randn(2, 3, 5, 16)
     caches = net.new_cache(3, 5), net.new_cache(3, 5)
     with torch.no_grad():
@@ -288,8 +375,10 @@ def test_large_output_weights_leave_samples_finite_and_invertible(triangular):
     torch.manual_seed(0)
     mask = torch.ones(66, 1) if not triangular else torch.ones(22, 3)
     for _ in range(2):
-        block = AutoregressiveBlock(mask, 64, 2, 64, bound=4.0, triangular=triangular, start=False, reverse=False)
-        torch.nn.init.normal_(block.transformer.out.weight, std=0.02)
+        block = AutoregressiveBlock(
+            mask, 64, 2, 64, map=AffineMap(64, mask.shape[1], 4.0, triangular), start=False, reverse=False
+        )
+        torch.nn.init.normal_(block.map.out.weight, std=0.02)
         z = torch.randn(50, *mask.shape)
         x, _ = block.inverse(z)
         assert bool(torch.isfinite(x).all())
@@ -391,8 +480,7 @@ def test_presets_have_the_published_number_of_parameters(name):
                 c,
                 config.depth,
                 config.head,
-                bound=4.0,
-                triangular=False,
+                map=AffineMap(c, p, 4.0, False),
                 start=False,
                 reverse=False,
             )

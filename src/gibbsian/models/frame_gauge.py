@@ -1,4 +1,4 @@
-"""The gauge without a pose: coordinates in a frame fixed to three atoms, standardised for a flow."""
+"""The gauges without a pose: coordinates in one frame fixed to three atoms, or in a frame per atom, standardised."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,32 +10,39 @@ from gibbsian.chem.topology import Topology
 from gibbsian.coords.frame import Frame, frame_mask, log_frame_jacobian, middle_frame, to_frame
 from gibbsian.coords.gauge import centred
 from gibbsian.coords.internal import mean_free_constant
+from gibbsian.coords.local import LocalCoordinates
 from gibbsian.errors import InputError
 
 LEAST_HEIGHT = 0.05
 """nm that the third atom of a frame must keep from the line through the other two."""
+LEAST_SPREAD = 1e-6
+"""nm; far below what thermal motion leaves to any bond."""
 
 
 @dataclass(frozen=True, eq=False)
 class FrameGauge:
     """The 3n - 6 coordinates in a frame of three atoms: the density does not depend on the pose at all.
 
-    ``log r12`` and ``log v`` in place of the two positive coordinates, each standardised alone; other coordinates are
-    centred atom by atom and share one scale. See `gibbsian.coords.frame` for the Jacobian.
+    The two positive coordinates of the frame's atoms, ``r12`` and ``v``, enter by their logarithms. The other atoms are
+    where they are in the frame, over one common scale; or, with `local`, vectors in local frames, each along its
+    principal axes, that of the largest spread first. See `gibbsian.coords.frame` and `gibbsian.coords.local`.
 
     Attributes
     ----------
     frame
         Atoms 1, 2, 3.
     centre
-        (n, 3) what is subtracted: means of ``log r12``, ``u`` and ``log v`` in their places, of positions in nm else.
-    scale
-        (n, 3) what it is divided by; one where there is no coordinate.
+        (n, 3) means of ``log r12``, ``u``, ``log v`` and of the other coordinates in nm.
+    axes
+        (n, 3, 3) what a token is multiplied by; identity where there is no coordinate.
+    local
+        Local frames; None for one frame.
     """
 
     frame: Frame
     centre: Tensor
-    scale: Tensor
+    axes: Tensor
+    local: LocalCoordinates | None = None
 
     @classmethod
     def from_data(cls, topology: Topology, x: Tensor, weights: Tensor, frame: Frame | None = None) -> Self:
@@ -50,21 +57,34 @@ class FrameGauge:
         if len(set(frame)) != 3 or not all(0 <= atom < topology.n_atoms for atom in frame):
             raise InputError(f"body frame: atoms {list(frame)}; name three different ones of {topology.n_atoms}")
         body = to_frame(x.double(), frame)
-        height = float(body[:, frame[2], 1].min())
-        if not height > LEAST_HEIGHT:
-            raise InputError(
-                f"body frame: atoms {list(frame)} come within {height:.3f} nm of a line; "
-                "name three at an angle in `frame`"
-            )
+        _check_height(body, frame)
+        centre, covariance = _moments(body, weights, frame)
+        spread = torch.diagonal(covariance, dim1=1, dim2=2).clamp_min(LEAST_SPREAD**2).sqrt()
         mask = frame_mask(topology.n_atoms, frame)
-        logs = _with_logs(body, frame)
-        centre = torch.where(mask, torch.einsum("b,bnd->nd", weights, logs), 0.0)
-        square = torch.einsum("b,bnd->nd", weights, (logs - centre).square())
-        others = mask.clone()
-        others[list(frame)] = False
-        own = square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()
-        shared = square[others].mean().sqrt() if bool(others.any()) else own.new_ones(())
-        return cls(frame, centre, torch.where(others, shared, torch.where(mask, own, 1.0)))
+        others = _others(topology.n_atoms, frame)
+        if len(others):
+            spread[others] = spread[others].square().mean().sqrt()
+        return cls(frame, centre, torch.diag_embed(torch.where(mask, spread, 1.0)))
+
+    @classmethod
+    def local_from_data(cls, topology: Topology, x: Tensor, weights: Tensor) -> Self:
+        """Take means and principal axes of weighted conformations (m, n, 3) nm in local frames.
+
+        Raises
+        ------
+        InputError
+            If the first three atoms of the chain come near a line in some conformation.
+        """
+        local = LocalCoordinates(topology)
+        values = local.forward(x.double())
+        _check_height(values, local.frame)
+        centre, covariance = _moments(values, weights, local.frame)
+        spread = torch.diagonal(covariance, dim1=1, dim2=2).clamp_min(LEAST_SPREAD**2).sqrt()
+        axes = torch.diag_embed(torch.where(frame_mask(topology.n_atoms, local.frame), spread, 1.0))
+        others = _others(topology.n_atoms, local.frame)
+        variance, directions = torch.linalg.eigh(covariance[others])
+        axes[others] = (directions * variance.clamp_min(LEAST_SPREAD**2).sqrt()[:, None]).flip(2)
+        return cls(local.frame, centre, axes, local)
 
     @property
     def mask(self) -> Tensor:
@@ -73,16 +93,18 @@ class FrameGauge:
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Turn into the frame, take logarithms of the positive coordinates, standardise."""
-        body = to_frame(x, self.frame)
+        values = to_frame(x, self.frame) if self.local is None else self.local.forward(x)
+        deviation = _with_logs(values, self.frame) - self.centre.to(x)
+        tokens = torch.einsum("nij,bnj->bni", torch.linalg.inv(self.axes).to(x), deviation)
         # Absent coordinates are zero but for rounding, which must not reach the flow.
-        tokens = (_with_logs(body, self.frame) - self.centre.to(x)) / self.scale.to(x) * self.mask.to(x)
-        return tokens, -self._log_volume(body)
+        return tokens * self.mask.to(x), -self._log_volume(values)
 
     def inverse(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Conformations with their centre at the origin, oriented by the frame."""
-        body = tokens * self.scale.to(tokens) + self.centre.to(tokens)
-        body = torch.where(_positive(self.mask, self.frame).to(tokens.device), torch.exp(body), body)
-        return centred(body), self._log_volume(body)
+        values = torch.einsum("nij,bnj->bni", self.axes.to(tokens), tokens) + self.centre.to(tokens)
+        values = torch.where(_positive(self.mask, self.frame).to(tokens.device), torch.exp(values), values)
+        body = values if self.local is None else self.local.inverse(values)
+        return centred(body), self._log_volume(values)
 
     def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Nothing to move."""
@@ -93,14 +115,34 @@ class FrameGauge:
         return torch.zeros(len(x), dtype=torch.float64, device=x.device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the frame, the means and the scales."""
-        return {"frame": torch.tensor(self.frame), "centre": self.centre, "scale": self.scale}
+        """Return the frame, the means and the axes."""
+        return {"frame": torch.tensor(self.frame), "centre": self.centre, "axes": self.axes}
 
-    def _log_volume(self, body: Tensor) -> Tensor:
+    def _log_volume(self, values: Tensor) -> Tensor:
         """``log |d(shape) / d tokens|``, with ``dr = r d log r`` and ``dv = v d log v`` beside the frame's own."""
-        logs = torch.log(body[:, self.frame[1], 0]) + torch.log(body[:, self.frame[2], 1])
-        constant = self.scale.log().sum().to(body) + mean_free_constant(len(self.centre))
-        return log_frame_jacobian(body, self.frame) + logs + constant
+        logs = torch.log(values[:, self.frame[1], 0]) + torch.log(values[:, self.frame[2], 1])
+        constant = torch.linalg.slogdet(self.axes).logabsdet.sum().to(values) + mean_free_constant(len(self.centre))
+        return log_frame_jacobian(values, self.frame) + logs + constant
+
+
+def _check_height(body: Tensor, frame: Frame) -> None:
+    height = float(body[:, frame[2], 1].min())
+    if not height > LEAST_HEIGHT:
+        raise InputError(
+            f"body frame: atoms {list(frame)} come within {height:.3f} nm of a line; name three at an angle in `frame`"
+        )
+
+
+def _moments(values: Tensor, weights: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    """Weighted means (n, 3) and covariances (n, 3, 3) of each atom's coordinates, with the frame's logarithms."""
+    logs = _with_logs(values, frame) * frame_mask(values.shape[1], frame)
+    centre = torch.einsum("b,bnd->nd", weights, logs)
+    deviation = logs - centre
+    return centre, torch.einsum("b,bni,bnj->nij", weights, deviation, deviation)
+
+
+def _others(n_atoms: int, frame: Frame) -> list[int]:
+    return [atom for atom in range(n_atoms) if atom not in frame]
 
 
 def _positive(mask: Tensor, frame: Frame) -> Tensor:
@@ -110,7 +152,7 @@ def _positive(mask: Tensor, frame: Frame) -> Tensor:
     return positive
 
 
-def _with_logs(body: Tensor, frame: Frame) -> Tensor:
-    positive = _positive(torch.ones(body.shape[1:], dtype=torch.bool), frame).to(body.device)
+def _with_logs(values: Tensor, frame: Frame) -> Tensor:
+    positive = _positive(torch.ones(values.shape[1:], dtype=torch.bool), frame).to(values.device)
     # The inner `where` keeps the logarithm's gradient finite where it is not used.
-    return torch.where(positive, torch.log(torch.where(positive, body, 1.0)), body)
+    return torch.where(positive, torch.log(torch.where(positive, values, 1.0)), values)

@@ -16,6 +16,7 @@ from torch.distributions import MultivariateNormal
 from gibbsian.chem.topology import Topology
 from gibbsian.coords.frame import Frame
 from gibbsian.coords.gauge import centred, mean_free_basis, randomly_turned
+from gibbsian.coords.local import LocalCoordinates
 from gibbsian.errors import InputError
 from gibbsian.models.frame_gauge import FrameGauge
 
@@ -198,20 +199,24 @@ def _spread(deviation: Tensor, weights: Tensor) -> Tensor:
     return torch.sqrt(weights @ deviation.square().mean((1, 2)))
 
 
-GAUGES = ("soft", "meanfree", "frame")
+GAUGES = ("soft", "meanfree", "frame", "local")
+
+
+def normalised(n: int, log_w: Tensor | None) -> Tensor:
+    """Weights (n,) float64 of sum one from log weights; equal ones without."""
+    return torch.full((n,), 1.0 / n).double() if log_w is None else torch.softmax(log_w.double(), 0)
 
 
 def new_gauge(
-    kind: str, topology: Topology, x: Tensor, log_w: Tensor | None, com: str = "gaussian", frame: Frame | None = None
+    kind: str, topology: Topology, x: Tensor, weights: Tensor, com: str = "gaussian", frame: Frame | None = None
 ) -> Gauge:
-    """Make a gauge of a kind from weighted conformations `x` (m, n, 3) nm.
+    """Make a gauge of a kind from conformations `x` (m, n, 3) nm with weights (m,) of sum one.
 
     Raises
     ------
     InputError
         For an unknown kind, or data that it cannot use.
     """
-    weights = torch.full((len(x),), 1.0 / len(x)).double() if log_w is None else torch.softmax(log_w.double(), 0)
     match kind:
         case "soft":
             return SoftGauge.from_data(x, weights, com)
@@ -219,17 +224,21 @@ def new_gauge(
             return MeanFreeGauge.from_data(x, weights)
         case "frame":
             return FrameGauge.from_data(topology, x, weights, frame)
+        case "local":
+            return FrameGauge.local_from_data(topology, x, weights)
     raise InputError(f"tarflow: gauge: got {kind!r}; the gauges are {', '.join(GAUGES)}")
 
 
-def stored_gauge(kind: str, n_atoms: int, tensors: dict[str, Tensor], com: str) -> Gauge:
+def stored_gauge(kind: str, topology: Topology, tensors: dict[str, Tensor], com: str) -> Gauge:
     """Rebuild a gauge from its `tensors`."""
+    n_atoms = topology.n_atoms
     match kind:
         case "soft":
             return SoftGauge(n_atoms, tensors["scale"], com, tensors.get("mean"), tensors.get("covariance"))
         case "meanfree":
             return MeanFreeGauge(n_atoms, tensors["scale"])
-        case "frame":
+        case "frame" | "local":
             first, second, third = tensors["frame"].tolist()
-            return FrameGauge((first, second, third), tensors["centre"], tensors["scale"])
+            local = LocalCoordinates(topology) if kind == "local" else None
+            return FrameGauge((first, second, third), tensors["centre"], tensors["axes"], local)
     raise InputError(f"tarflow: gauge: got {kind!r}; the gauges are {', '.join(GAUGES)}")

@@ -2,9 +2,10 @@
 
     x -> gauge -> tokens -> block 1 -> ... -> block M -> z ~ N(0, 1),    q(x) = N(z) |dz / dx|
 
-A block moves every token by an affine map whose coefficients a causal transformer computes from the tokens before it;
+A block moves every token by a map whose coefficients a causal transformer computes from the tokens before it;
 every second block takes them in reverse. The density costs one parallel pass, a sample one pass per token with cached
-keys and values. What the flow does about position and orientation is the choice of its gauge.
+keys and values. What the flow does about position and orientation is the choice of its gauge; what it does about
+equivalent hydrogens, that of its labels.
 """
 
 import math
@@ -24,8 +25,11 @@ from gibbsian.coords.frame import middle_frame
 from gibbsian.coords.permutations import random_relabelling
 from gibbsian.errors import InputError
 from gibbsian.models.frame_gauge import FrameGauge
-from gibbsian.models.gauges import Gauge, SoftGauge, new_gauge, stored_gauge
+from gibbsian.models.gauges import Gauge, SoftGauge, new_gauge, normalised, stored_gauge
+from gibbsian.models.labels import Labels
+from gibbsian.models.layers.affine import AffineMap
 from gibbsian.models.layers.autoregressive import AutoregressiveBlock
+from gibbsian.models.layers.spline_map import SplineMap
 from gibbsian.models.orders import bond_order
 from gibbsian.models.storage import read_tensors, write_tensors
 from gibbsian.models.tarflow_config import PRESETS, TarFlowConfig
@@ -48,29 +52,21 @@ class TarFlow(nn.Module):
         From `TarFlow.from_data` or a file.
     config
         Sizes and choices.
+    labels
+        The labelling that is modelled; None for all of them.
     """
 
-    def __init__(self, topology: Topology, gauge: Gauge, config: TarFlowConfig = DEFAULT) -> None:
+    def __init__(
+        self, topology: Topology, gauge: Gauge, config: TarFlowConfig = DEFAULT, labels: Labels | None = None
+    ) -> None:
         super().__init__()
-        self.topology, self.gauge, self.config = topology, gauge, config
+        self.topology, self.gauge, self.config, self.labels = topology, gauge, config, labels
         self.n_atoms = topology.n_atoms
         order = _order(topology, gauge, config)
         mask = gauge.mask[order]
         self._n_dims = int(mask.sum())
-        blocks = [
-            AutoregressiveBlock(
-                mask.reshape(-1, 1) if config.tokens == "coordinate" else mask,
-                config.width,
-                config.depth,
-                config.head,
-                bound=config.bound,
-                triangular=config.triangular,
-                start=config.start,
-                reverse=index % 2 == 1,
-            )
-            for index in range(config.blocks)
-        ]
-        self.blocks = nn.ModuleList(blocks)
+        split = mask.reshape(-1, 1) if config.tokens == "coordinate" else mask
+        self.blocks = nn.ModuleList([_new_block(split, config, index) for index in range(config.blocks)])
         self.mask: Tensor
         self.register_buffer("mask", mask.float(), persistent=False)
         self.order: Tensor
@@ -99,10 +95,13 @@ class TarFlow(nn.Module):
         stride = -(-len(x) // STATISTICS_FRAMES)
         x, log_w = x[::stride], None if log_w is None else log_w[::stride]
         x = random_relabelling(x, symmetry_groups(topology), torch.Generator().manual_seed(seed))
-        gauge = new_gauge(config.gauge, topology, x, log_w, config.com, config.frame)
+        weights = normalised(len(x), log_w)
+        labels = Labels.from_data(topology, x, weights) if config.one_labelling else None
+        x = x if labels is None else labels.relabelled(x)
+        gauge = new_gauge(config.gauge, topology, x, weights, config.com, config.frame)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return cls(topology, gauge, config)
+            return cls(topology, gauge, config, labels)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of `x` (B, n_atoms, 3) nm, (B,) float64; -inf where it is not finite.
@@ -156,7 +155,7 @@ class TarFlow(nn.Module):
         The density is computed from the final coordinates, the same way as by `log_prob`.
         """
         x, _ = self.rsample(n, generator)
-        return x, self.log_prob(x)
+        return x, self._own_density(x)
 
     def rsample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw conformations (n, n_atoms, 3) nm and log q (n,) of the generating path, not differentiable.
@@ -189,7 +188,7 @@ class TarFlow(nn.Module):
         base[:, self.mask > 0] = z.to(base)
         parts = [self._conformations(self._from_base(part)[0])[0] for part in base.split(CHUNK)]
         x = torch.cat(parts).to(z.device)
-        return x, self.log_prob(x)
+        return x, self._own_density(x)
 
     @torch.no_grad()
     def round_trip_error(self, x: Tensor) -> Tensor:
@@ -201,8 +200,10 @@ class TarFlow(nn.Module):
     def save(self, path: Path | str) -> None:
         """Write the flow, its gauge and its molecule to one safetensors file."""
         header = {"format": FORMAT, "topology": self.topology.to_dict(), "config": asdict(self.config)}
-        gauge = {f"gauge.{name}": tensor for name, tensor in self.gauge.tensors().items()}
-        write_tensors(Path(path), gauge | self.state_dict(), header)
+        fixed = {f"gauge.{name}": tensor for name, tensor in self.gauge.tensors().items()}
+        if self.labels is not None:
+            fixed["labels"] = self.labels.reference
+        write_tensors(Path(path), fixed | self.state_dict(), header)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -219,7 +220,8 @@ class TarFlow(nn.Module):
         topology = Topology.from_dict(header["topology"])
         names = [name for name in tensors if name.startswith("gauge.")]
         gauge = {name.removeprefix("gauge."): tensors.pop(name) for name in names}
-        flow = cls(topology, stored_gauge(config.gauge, topology.n_atoms, gauge, config.com), config)
+        labels = Labels.stored(topology, tensors.pop("labels")) if "labels" in tensors else None
+        flow = cls(topology, stored_gauge(config.gauge, topology, gauge, config.com), config, labels)
         flow.load_state_dict(tensors)
         return flow
 
@@ -228,9 +230,20 @@ class TarFlow(nn.Module):
         z, change = self._to_base(tokens)
         return (self._log_normal(z) + change + log_det).to(x.device)
 
+    def _own_density(self, x: Tensor) -> Tensor:
+        """Log density (B,) of the flow's own draws: none where they left the labelling that it models."""
+        log_q = self.log_prob(x)
+        return log_q if self.labels is None else torch.where(self.labels.hold(x), log_q, -torch.inf)
+
     def _tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, T, 3), and log |d tokens / dx| (B,) less the logarithm of the number of labellings."""
         parameter = next(self.parameters())
-        tokens, log_det = self.gauge.forward(x.to(parameter.device, torch.float64))
+        x = x.to(parameter.device, torch.float64)
+        if self.labels is None:
+            tokens, log_det = self.gauge.forward(x)
+        else:
+            tokens, log_det = self.gauge.forward(self.labels.relabelled(x))
+            log_det = log_det - self.labels.log_number
         return tokens[:, self.order].to(parameter.dtype), log_det
 
     def _conformations(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -263,6 +276,8 @@ class TarFlow(nn.Module):
         tokens, change = self._from_base(noise)
         x, log_j = self._conformations(tokens)
         log_q = self._log_normal(noise) - change - log_j
+        if self.labels is not None:
+            log_q = torch.where(self.labels.hold(x), log_q - self.labels.log_number, -torch.inf)
         return x.to(generator.device), log_q.to(generator.device)
 
     def _split(self, tokens: Tensor) -> Tensor:
@@ -272,8 +287,21 @@ class TarFlow(nn.Module):
         return -0.5 * z.double().square().sum((1, 2)) - 0.5 * self._n_dims * math.log(2.0 * math.pi)
 
 
+def _new_block(mask: Tensor, config: TarFlowConfig, index: int) -> AutoregressiveBlock:
+    p = mask.shape[1]
+    if config.map == "spline" and index == 0:
+        token_map = SplineMap(config.width, p, config.hidden, config.bins, config.bound)
+    else:
+        token_map = AffineMap(config.width, p, config.bound, config.triangular)
+    return AutoregressiveBlock(
+        mask, config.width, config.depth, config.head, map=token_map, start=config.start, reverse=index % 2 == 1
+    )
+
+
 def _order(topology: Topology, gauge: Gauge, config: TarFlowConfig) -> Tensor:
     """Which token of the gauge comes at each place, (T,)."""
+    if isinstance(gauge, FrameGauge) and gauge.local is not None:
+        return gauge.local.atoms
     if config.order == "topology":
         return torch.arange(len(gauge.mask))
     first = gauge.frame[0] if isinstance(gauge, FrameGauge) else middle_frame(topology)[0]

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Affine(NamedTuple):
@@ -72,6 +72,35 @@ def from_base(z: Tensor, affine: Affine) -> Tensor:
         for j in range(i):
             columns[i] = columns[i] + affine.lower[..., i * (i - 1) // 2 + j] * z[..., j]
     return torch.stack(columns, -1)
+
+
+class AffineMap(nn.Module):
+    """Affine map of tokens of `p` numbers, given features of the tokens before; new weights make it the identity.
+
+    Parameters
+    ----------
+    width, p
+        Features and numbers per token.
+    bound, triangular
+        See `bounded_affine`; without `triangular`, numbers are only scaled and shifted.
+    """
+
+    def __init__(self, width: int, p: int, bound: float, triangular: bool) -> None:
+        super().__init__()
+        self.bound = bound
+        self.out = nn.Linear(width, count_coefficients(p, triangular))
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def to_base(self, x: Tensor, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return base numbers (..., p) of tokens and log |dz/dx| (..., p)."""
+        affine = bounded_affine(self.out(features), mask, self.bound)
+        return to_base(x, affine), -affine.log_scale
+
+    def from_base(self, z: Tensor, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens (..., p) and log |dx/dz| (..., p)."""
+        affine = bounded_affine(self.out(features), mask, self.bound)
+        return from_base(z, affine), affine.log_scale
 
 
 def _bounded(value: Tensor, bound: float) -> Tensor:
