@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gibbsian.errors import InputError
-from gibbsian.models import spline, tarflow
+from gibbsian.models import ecnf, spline, tarflow
+from gibbsian.models.ecnf_config import EcnfConfig
 from gibbsian.models.storage import read_format
 from gibbsian.models.tarflow_config import TarFlowConfig
 
@@ -20,10 +21,11 @@ class Kind(NamedTuple):
 MODELS = {
     "spline": Kind(spline.SplineFlow, spline.SplineConfig, spline.FORMAT),
     "tarflow": Kind(tarflow.TarFlow, TarFlowConfig, tarflow.FORMAT),
+    "ecnf": Kind(ecnf.ECNF, EcnfConfig, ecnf.FORMAT),
 }
 
-Flow = spline.SplineFlow | tarflow.TarFlow
-Config = spline.SplineConfig | TarFlowConfig
+Flow = spline.SplineFlow | tarflow.TarFlow | ecnf.ECNF
+Config = spline.SplineConfig | TarFlowConfig | EcnfConfig
 
 
 def load_flow(path: Path | str) -> Flow:
