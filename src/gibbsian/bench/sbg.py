@@ -8,15 +8,17 @@ A row is the summary of work that lies in folders beside the results: simulation
 """
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gibbsian.bench import references, sbg_ablations, sbg_speed
+from rich.table import Table
+
+from gibbsian.bench import published, references, sbg_ablations, sbg_costs, sbg_speed
 from gibbsian.bench.account import spent_in
 from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey, read_row
-from gibbsian.bench.sbg_curves import FRAMES, coverage, curve, shape_nll
+from gibbsian.bench.sbg_curves import coverage, curve, shape_nll, unseen_frames
 from gibbsian.bench.sbg_methods import draw_by
 from gibbsian.bench.sbg_metrics import judge_of, judged
 from gibbsian.bench.sbg_proposals import PROPOSALS
@@ -26,8 +28,6 @@ from gibbsian.bench.sbg_work import (
     Desk,
     Fitted,
     equal_cost,
-    held_out,
-    reference,
     trained,
     training_data,
 )
@@ -41,10 +41,10 @@ _LARGE = references.Budget(ns=120, ladders=16, t_max=700, frame_ps=2, runs=32, r
 _FOLDING = references.Budget(ns=40, ladders=8, t_max=600, frame_ps=2, runs=32, run_ns=0.2, lag_ps=10)
 
 BUDGETS = {
-    "ACE-ALA-NME": Budget(references.BUDGETS["ACE-ALA-NME"], contiguous_ns=10, steps=8_000),
-    "AAA": Budget(references.BUDGETS["AAA"], contiguous_ns=10, steps=8_000),
-    "ACE-AAA-NME": Budget(references.BUDGETS["ACE-AAA-NME"], contiguous_ns=10, steps=4_000),
-    "AAAAAA": Budget(_LARGE, contiguous_ns=5, steps=2_000, repeats=3, few_repeats=1),
+    "ACE-ALA-NME": Budget(references.BUDGETS["ACE-ALA-NME"], contiguous_ns=10, steps=6_000),
+    "AAA": Budget(references.BUDGETS["AAA"], contiguous_ns=10, steps=3_000),
+    "ACE-AAA-NME": Budget(references.BUDGETS["ACE-AAA-NME"], contiguous_ns=10, steps=1_500),
+    "AAAAAA": Budget(_LARGE, contiguous_ns=5, steps=500, repeats=3, few_repeats=1),
     "chignolin": Budget(_FOLDING, contiguous_ns=1, steps=300, draws=(1_000,), repeats=3, few_repeats=1, levels=20),
     "CLN025": Budget(_FOLDING, contiguous_ns=1, steps=300, draws=(1_000,), repeats=3, few_repeats=1, levels=20),
 }
@@ -53,7 +53,10 @@ BUDGETS = {
 SEEDS = {"ACE-ALA-NME": (0, 1, 2)}
 """Training seeds; one for the other systems."""
 
-PROTOCOL = "frame"
+SEEDED = ("local",)
+"""Proposals with all training seeds."""
+
+PROTOCOL = "local"
 """The proposal that is also trained by the published protocols."""
 
 COLUMNS = (
@@ -104,15 +107,19 @@ def entries(system: str) -> list[Entry]:
         sizes = recipe.draws or budget.draws
         found += [Entry(name, LAWS[0], "training"), Entry(name, LAWS[0], "curve")]
         found += [Entry(name, LAWS[0], what, n) for n in sizes for what in ("proposal", "snis")]
-        found += [Entry(name, LAWS[0], "replica-exchange")]
         found += [Entry(name, LAWS[0], what, n) for n in sizes for what in recipe.samplers]
         if name == PROTOCOL:
+            found += [Entry(name, LAWS[0], "replica-exchange")]
+            # A single seed: they show what their data lack.
             for law in LAWS[1:]:
                 found += [Entry(name, law, "training"), *(Entry(name, law, w, sizes[0]) for w in ("proposal", "snis"))]
     return found
 
 
-_SEEDED = ("training", "curve", "proposal", "snis")
+def _seeded(entry: Entry) -> bool:
+    """Whether a row is repeated with other training seeds."""
+    plain = entry.what in ("training", "curve", "proposal", "snis")
+    return plain and entry.law == LAWS[0] and entry.proposal in SEEDED
 
 
 def rows() -> list[RowKey]:
@@ -121,8 +128,36 @@ def rows() -> list[RowKey]:
     for system in BUDGETS:
         keys += [RowKey("sbg", system, f"data{suffix}") for suffix in ("", "-contiguous", "-phi-biased")]
         for seed in SEEDS.get(system, (0,)):
-            keys += [RowKey("sbg", system, e.name, seed) for e in entries(system) if seed == 0 or e.what in _SEEDED]
+            keys += [RowKey("sbg", system, e.name, seed) for e in entries(system) if seed == 0 or _seeded(e)]
     return [*keys, *sbg_ablations.rows(), *sbg_speed.rows(list(BUDGETS))]
+
+
+def estimate(key: RowKey) -> float:
+    """Return the core-seconds that a row is expected to take, shared work of other rows not counted."""
+    return sbg_costs.estimate(key.system, key.row, BUDGETS[key.system])
+
+
+def chosen(keys: Sequence[RowKey], ablation: str | None, named: bool, placed: bool) -> list[RowKey]:
+    """Rows of an ablation, or, without one, those that belong to none unless the row was `named`.
+
+    Ablations are on the first system unless one was given (`placed`).
+
+    Raises
+    ------
+    InputError
+        If there is no such ablation.
+    """
+    if ablation is None:
+        return [key for key in keys if named or not sbg_ablations.owns(key)]
+    if ablation not in sbg_ablations.NAMES:
+        raise InputError(f"ablation: unknown {ablation!r}; choose one of {', '.join(sbg_ablations.NAMES)}")
+    found = [key for key in keys if sbg_ablations.belongs(key, ablation)]
+    return found if placed else [key for key in found if key.system == sbg_ablations.SYSTEMS[0]]
+
+
+def beside(systems: Collection[str]) -> Table | None:
+    """Return what others have published about some systems."""
+    return published.table(systems)
 
 
 def run(key: RowKey, place: Place, report: Report = silent) -> Row:
@@ -137,6 +172,11 @@ def run(key: RowKey, place: Place, report: Report = silent) -> Row:
     """
     desk = Desk.of(key.system, BUDGETS[key.system], place)
     desk.folder.mkdir(parents=True, exist_ok=True)
+    row = _make(key, desk, place, report)
+    return replace(row, budget={**row.budget, "estimated_core_seconds": round(estimate(key))})
+
+
+def _make(key: RowKey, desk: Desk, place: Place, report: Report) -> Row:
     if sbg_ablations.owns(key):
         return sbg_ablations.run(key, desk, report)
     if sbg_speed.owns(key):
@@ -191,7 +231,7 @@ def _data(key: RowKey, desk: Desk, report: Report) -> Row:
 
 def _training(key: RowKey, entry: Entry, desk: Desk, fitted: Fitted, report: Report) -> Row:
     """Report what training has cost and given, on frames of the independent reference."""
-    unseen = held_out(desk, fitted, reference(desk, report), FRAMES)
+    unseen = unseen_frames(desk, fitted, report)
     flow = fitted.flow
     with one_thread():
         forward = coverage(desk, flow, unseen)

@@ -64,13 +64,18 @@ class ProposalRecipe:
         return self.model in MODELS
 
 
+NETWORK = {"map": "spline", "triangular": True, "start": True, "one_labelling": True, "head": 32, "order": "bonds"}
+"""The network of the recipe `sbg`, the same whatever the gauge."""
+
 PROPOSALS: dict[str, ProposalRecipe] = {
-    "soft": ProposalRecipe("tarflow", {"gauge": "soft"}),
-    "frame": ProposalRecipe("tarflow", {"gauge": "frame"}),
-    "meanfree": ProposalRecipe("tarflow", {"gauge": "meanfree"}, samplers=(), systems=("ACE-ALA-NME",)),
+    "local": ProposalRecipe("tarflow", {**NETWORK, "gauge": "local"}, lr=3e-3, cartesian=False),
+    "frame": ProposalRecipe("tarflow", {**NETWORK, "gauge": "frame"}, lr=3e-3, cartesian=False, samplers=("smc-mala",)),
+    "soft": ProposalRecipe("tarflow", {**NETWORK, "gauge": "soft"}, lr=3e-3, samplers=("smc-ula", "smc-mala")),
     "spline": ProposalRecipe(
         "spline", base="spline", steps=0.075, lr=2e-3, refit=150_000, samplers=(), cartesian=False, cost=0.2
     ),
+    "ecnf": ProposalRecipe("ecnf", {"path_noise": 0.01}, "ecnf", lr=2e-3, batch=64, draws=(300,), samplers=()),
+    "ecnf_plus": ProposalRecipe("ecnf", {}, "ecnf_plus", lr=2e-3, batch=64, draws=(300,), samplers=()),
 }
 """Proposals by the name that their rows begin with."""
 

@@ -62,8 +62,8 @@ class Budget:
         Replica exchange of data and reference, and the runs for slow modes where no certified reference has them.
     contiguous_ns
         Length of the trajectory of the published protocol; a frame every 0.1 ps.
-    steps
-        Training steps of a proposal.
+    steps, few_steps
+        Training steps of a proposal: on the data of the package with the first seed, and else.
     draws
         Numbers of draws of rows.
     repeats, few_repeats
@@ -83,6 +83,7 @@ class Budget:
     dynamics: references.Budget
     contiguous_ns: float
     steps: int
+    few_steps: int = 2_500
     draws: tuple[int, ...] = (10_000, 100_000)
     repeats: int = 5
     few_repeats: int = 3
@@ -278,7 +279,8 @@ def trained(desk: Desk, name: str, law: str, seed: int, report: Report = silent)
     recipe = PROPOSALS[name]
     # The published protocol does not level basins beyond what its data do.
     plain: Mapping[str, Any] = {} if law == "exchange" else {"rare_share": 0.0}
-    settings = settings_of(recipe, desk.name, desk.budget.steps, seed, plain)
+    steps = desk.budget.steps if law == "exchange" and seed == 0 else desk.budget.few_steps
+    settings = settings_of(recipe, desk.name, steps, seed, plain)
     folder = desk.folder / f"{name}.{law}.seed{seed}"
     if not (folder / FLOW).exists():
         frames = training_data(desk, law, (settings.training.held_out, settings.training.seed), report)
