@@ -6,7 +6,7 @@ from molecules_of_springs import MOLECULES, TEMPERATURE, molecule, spread_out, s
 from torch import Tensor
 
 from gibbsian.chem.topology import Topology
-from gibbsian.models.folded import Folded, FoldCounts, Handedness
+from gibbsian.models.folded import FoldCounts, Folded, Handedness
 from gibbsian.targets.handed import Handed
 from gibbsian.testing.toys import HarmonicMolecule
 

@@ -173,7 +173,7 @@ class ECNF(nn.Module):
 
     @torch.no_grad()
     def to_latent(self, x: Tensor) -> Tensor:
-        """Return latent variables (B, 3n - 3), float64, of conformations (B, n_atoms, 3) nm; NaN outside the support."""
+        """Return latent variables (B, 3n - 3), float64, of conformations (B, n_atoms, 3) nm; NaN for the other hand."""
         inside = torch.isfinite(self.handedness.log_factor(x)) & torch.isfinite(x).all(-1).all(-1)
         z = torch.full((len(x), 3 * self.n_atoms - 3), torch.nan, dtype=torch.float64, device=x.device)
         if bool(inside.any()):
@@ -194,7 +194,7 @@ class ECNF(nn.Module):
 
     @torch.no_grad()
     def round_trip_error(self, x: Tensor) -> Tensor:
-        """Largest change of a coordinate (B,), in network units, of `x` (B, n_atoms, 3) nm on its way to noise and back."""
+        """Largest change of a coordinate (B,), in network units, of `x` (B, n_atoms, 3) nm taken to noise and back."""
         start = self._units(x)
         parts = [self._transport(self._transport(part, 1.0, 0.0), 0.0, 1.0) for part in start.split(CHUNK)]
         return (torch.cat(parts) - start).abs().amax((1, 2)).to(x.device)
@@ -233,7 +233,7 @@ class ECNF(nn.Module):
         return centred(x.to(self.field.kinds.device, torch.float64)) / self.scale
 
     def _noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """Standard normal conformations (n, n_atoms, 3) without a centre, float64."""
+        """Draw standard normal conformations (n, n_atoms, 3) without a centre, float64."""
         z = torch.randn(n, self.n_atoms - 1, 3, generator=generator, dtype=torch.float64)
         return self._basis.T @ z.to(self._basis.device)
 

@@ -42,4 +42,4 @@ def integrate(
     # A step that ends where the integral does: without it the solver goes beyond and interpolates back.
     options: dict[str, Any] = {"norm": norm, "step_t": times[1:]}
     path = odeint(derivative, y, times, rtol=tolerance, atol=tolerance, method="dopri5", options=options)
-    return cast(Tensor, path)[-1]
+    return cast("Tensor", path)[-1]

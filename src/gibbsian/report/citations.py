@@ -17,6 +17,8 @@ _SOLVENTS = {
 _RECIPES = {
     "spline": ("boltzmanngenerators", "splineflows", "circularsplines"),
     "sbg": ("boltzmanngenerators", "tarflow", "sbg"),
+    "ecnf": ("boltzmanngenerators", "egnn", "flowmatching", "tbg"),
+    "ecnf_plus": ("boltzmanngenerators", "egnn", "flowmatching", "tbg", "sbg"),
 }
 _SIMULATION = ("remd", "langevinmiddle", "hydrogenmass")
 

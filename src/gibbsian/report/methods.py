@@ -84,12 +84,18 @@ def _imported(info: Mapping[str, Any]) -> list[str]:
     return ["Training data were given by the user."] if info.get("training") else []
 
 
+_CONTINUOUS = (
+    "an equivariant continuous normalizing flow{size} over Cartesian coordinates, whose divergence was integrated "
+    "exactly and which was folded onto the handedness of the data, as in "
+)
 _PROPOSALS = {
     "spline": "a coupling flow{size} over all bond lengths, angles and torsions, factorised as "
     "q(torsions) q(angles | torsions) q(bonds | angles, torsions), with rational-quadratic splines that "
     "are circular for proper torsions",
     "sbg": "an affine autoregressive transformer flow{size} over Cartesian coordinates (TarFlow), as in Sequential "
     "Boltzmann Generators",
+    "ecnf": _CONTINUOUS + "Transferable Boltzmann Generators (ECNF)",
+    "ecnf_plus": _CONTINUOUS + "Sequential Boltzmann Generators (ECNF++)",
 }
 
 
@@ -107,7 +113,7 @@ def _model(recipe: str | None, training: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-_STAGES = {"nll": "maximum likelihood", "refit": "refitting to its own reweighted samples"}
+_STAGES = {"nll": "maximum likelihood", "match": "flow matching", "refit": "refitting to its own reweighted samples"}
 
 
 def _stage(stage: Mapping[str, Any]) -> str:

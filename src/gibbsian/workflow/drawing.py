@@ -69,14 +69,15 @@ def draw(
     temperature: float,
     folder: Path | None = None,
     seed: int = 0,
+    chunk: int = 1000,
     until_ess: float | None = None,
     n_max: int | None = None,
     report: Report = silent,
 ) -> Ensemble:
     """Draw `n` samples of a target by importance sampling, annealing, exchange, or Langevin paths.
 
-    `until_ess` and `n_max` are for importance sampling; all other parameters are those of `sample_snis`, `sample_smc`,
-    `sample_exchange` and `sample_langevin`.
+    `chunk`, `until_ess` and `n_max` are for importance sampling; all other parameters are those of `sample_snis`,
+    `sample_smc`, `sample_exchange` and `sample_langevin`.
 
     Raises
     ------
@@ -93,4 +94,4 @@ def draw(
         return sample_exchange(proposal, target, n, settings=chosen, **common)
     if isinstance(chosen, LangevinSettings):
         return sample_langevin(proposal, target, n, settings=chosen, **common)
-    return truncated(sample_snis(proposal, target, n, until_ess=until_ess, n_max=n_max, **common), chosen)
+    return truncated(sample_snis(proposal, target, n, chunk=chunk, until_ess=until_ess, n_max=n_max, **common), chosen)

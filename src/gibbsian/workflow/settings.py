@@ -46,12 +46,14 @@ class SystemSettings(Settings):
 class SamplingSettings(Settings):
     """How to sample, and how much.
 
-    `snis` goes on until `until_ess` effective samples, if given, but at most to `n_max`. `truncation`, `smc`,
+    `snis` goes on until `until_ess` effective samples, if given, but at most to `n_max`; it draws whole chunks of
+    `chunk` and keeps each. `truncation`, `smc`,
     `exchange` and `langevin` are the settings of the four methods.
     """
 
     method: Method = "snis"
     n: int = 50_000
+    chunk: int = 1000
     until_ess: float | None = None
     n_max: int = 1_000_000
     truncation: Truncation = Truncation()

@@ -78,6 +78,7 @@ def _sample(run: Run, report: Report) -> dict[str, Any]:
         temperature=run.system.temperature,
         folder=run.folder.samples / "chunks",
         seed=run.settings.seed,
+        chunk=settings.chunk,
         until_ess=settings.until_ess,
         n_max=settings.n_max if settings.until_ess is not None else None,
         report=report,
@@ -110,9 +111,12 @@ def _evaluate(run: Run, report: Report) -> dict[str, Any]:
 
 
 def _held_out(run: Run, data: Ensemble, flow: Flow) -> Ensemble:
-    """Unseen frames in the gauge of the flow, drawn by weight: hot ones that matter to nothing stay out."""
+    """Unseen frames in the gauge of the flow, drawn by weight: hot ones that matter to nothing stay out.
+
+    Not more of them than samples, because a density may cost as much as a sample.
+    """
     _, held_out = split(data, run.settings.training.held_out, run.settings.training.seed)
-    n = max(1, min(FORWARD_FRAMES, int(held_out.ess)))
+    n = max(1, min(FORWARD_FRAMES, run.settings.sampling.n, int(held_out.ess)))
     drawn = held_out.take(resample(held_out.weights, n, seed=run.settings.seed))
     moved = flow.augment(torch.from_numpy(drawn.positions), torch.Generator().manual_seed(run.settings.seed))
     return replace(drawn, positions=moved.numpy(), log_w=np.zeros(n))

@@ -8,8 +8,7 @@ A layer computes a message for each ordered pair of atoms and from the messages 
     x_i' = x_i + sum_j f_ij (x_i - x_j) / (|x_i - x_j| + 1),   f_ij = range tanh(d . silu(D g_ij + d0))
     h_i' = h_i + F silu(E [h_i, sum_j g_ij] + e0) + f0
 
-All tensors are dense, (B, n, n, width): for molecules that a flow can model this is faster than lists of edges. What the
-trace needs of a layer is what `Messages` holds; see `gibbsian.models.layers.egnn_trace`.
+All tensors are dense, (B, n, n, width): for molecules that a flow can model this is faster than lists of edges.
 """
 
 from typing import NamedTuple
@@ -99,7 +98,7 @@ class EquivariantLayer(nn.Module):
         return Messages(p, q, m, attention, attention * m)
 
     def features(self, h: Tensor, received: Tensor) -> Tensor:
-        """New features (B, n, width) from the sums of messages."""
+        """Return new features (B, n, width) from the sums of messages."""
         return h + self.change(silu(self.update(torch.cat([h, received], -1))))
 
     def split(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,15 +1,16 @@
 """Velocity of an `EquivariantField` together with the exact trace of its Jacobian, in closed form.
 
-Automatic differentiation takes one pass through all pairs for each of the 3n directions. Here the Jacobians of the layers
-are multiplied instead. With the names of `gibbsian.models.layers.egnn`, tangents dx (3n, K) and dh (n width, K) obey
+Automatic differentiation takes one pass through all pairs for each of the 3n directions. Here the Jacobians of the
+layers are multiplied instead. With the names of `gibbsian.models.layers.egnn`, tangents dx (3n, K) and dh (n width, K)
+obey
 
     dp_ij = A dh_i + B dh_j + 2 w (x_i - x_j).(dx_i - dx_j) + 2 w0 (x_i - x_j)_0.(dx_i - dx_j)_0
     dg_ij = M_ij dp_ij,   M_ij = (e 1 + e (1 - e) m a^T) diag(silu'(q)) C diag(silu'(p))
     df_ij = s_ij . dp_ij,   s_ij = M_ij^T D^T (d * silu'(D g + d0)) range (1 - tanh^2)
 
-so that one matrix product of (n width, n width) with (n width, 3n) per layer does nearly all the work. The first layer has
-no dh, the last only the trace of dx: both cost next to nothing. Velocities do not change when all atoms move together,
-so the trace over all 3n coordinates is that over the 3n - 3 without the centre.
+so that one matrix product of (n width, n width) with (n width, 3n) per layer does nearly all the work. The first layer
+has no dh, the last only the trace of dx: both cost next to nothing. Velocities do not change when all atoms move
+together, so the trace over all 3n coordinates is that over the 3n - 3 without the centre.
 """
 
 from typing import NamedTuple
@@ -84,7 +85,7 @@ def velocity_and_trace(field: EquivariantField, x: Tensor, t: Tensor) -> tuple[T
 
 
 def _slope(x: Tensor) -> Tensor:
-    """Derivative of silu."""
+    """Return the derivative of silu."""
     s = torch.sigmoid(x)
     return s * (1.0 + x * (1.0 - s))
 
