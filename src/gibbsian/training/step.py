@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gibbsian.errors import InputError
 from gibbsian.parallel.group import my_rows, rank, sum_gradients, total
 from gibbsian.targets.extended import Extended
+from gibbsian.threads import quick_products
 from gibbsian.training.checkpoint import Run
 from gibbsian.training.losses import mean_loss, pull, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
@@ -18,6 +19,7 @@ MOST_SKIPPED = 20
 """Steps in a row that may be skipped before training gives up."""
 
 
+@quick_products()
 def optimise(
     run: Run, stage: Stage, settings: TrainSettings, x: Tensor, target: Extended | None, step: int
 ) -> dict[str, float]:
@@ -32,12 +34,14 @@ def optimise(
     """
     assert run.optimiser is not None
     noise = generator_of(settings.seed, NOISE, run.step, rank())
-    loss, figures = _loss(run, stage, x, noise, target)
+    loss, shares = _loss(run, stage, x, noise, target)
+    value, *others = total(torch.stack([loss.detach(), *shares.values()])).tolist()
+    figures = dict(zip(shares, others, strict=True))
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(stage, step)
     run.optimiser.zero_grad(set_to_none=True)
     norm = torch.tensor(math.nan)
-    if torch.isfinite(total(loss.detach())):
+    if math.isfinite(value):
         loss.backward()
         sum_gradients(run.model.parameters())
         norm = nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip)
@@ -61,10 +65,10 @@ def optimise(
 
 def _loss(
     run: Run, stage: Stage, x: Tensor, noise: torch.Generator, target: Extended | None
-) -> tuple[Tensor, dict[str, float]]:
-    """Return this process's share of the loss, and figures of the whole."""
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return this process's shares of the loss and of figures; over all processes they add up."""
     loss = torch.zeros((), dtype=torch.float64)
-    figures: dict[str, float] = {}
+    shares: dict[str, Tensor] = {}
     if stage.w_nll > 0:
         mine = x[my_rows(len(x))]
         if stage.refit_penalty == 0:
@@ -73,17 +77,16 @@ def _loss(
             log_q = run.model.log_prob(mine)
             penalty = mean_loss(pull(log_q, _density(run.teacher, mine)))
             loss, losses = loss + stage.refit_penalty * penalty, -log_q
-            figures["penalty"] = float(total(penalty.detach()))
+            shares["penalty"] = penalty
         likelihood = mean_loss(losses)
         loss = loss + stage.w_nll * likelihood
-        figures["nll"] = float(total(likelihood.detach()))
-        figures["outside"] = 1.0 - float(total(torch.isfinite(losses).sum())) / len(x)
+        shares |= {"nll": likelihood, "outside": (~torch.isfinite(losses)).double().sum() / len(x)}
     if stage.w_kl > 0 and target is not None:
         generated, log_q = run.model.rsample(stage.kl_batch, run.generator)
         divergence = reverse_kl(target.u(generated), log_q, stage.kl_drop)
         loss = loss + stage.w_kl * divergence
-        figures["kl"] = float(divergence.detach())
-    return loss, figures
+        shares["kl"] = divergence
+    return loss, {name: share.detach().double() for name, share in shares.items()}
 
 
 @torch.no_grad()
