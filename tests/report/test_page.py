@@ -156,7 +156,13 @@ def test_annealed_run_shows_its_draws_and_ancestors():
     annealed = replace(weighted(300), lineage=lineage, provenance=made | {"proposal_ess": 40.0}, draws=weighted(80))
     found = results() | {"samples": {"proposed": 300, "finite": 300, "method": "smc"}}
     text = re.sub(r"[ \n]+", " ", " ".join(read(render(found, annealed, simulated(500), [], info())).text))
-    for part in ("Annealing", "transported, unweighted (", "Effective ancestors", "ancestors n", "its moves have left"):
+    for part in (
+        "Annealing",
+        "transported, unweighted (",
+        "Effective ancestors",
+        "ancestors n",
+        "where moves have left",
+    ):
         assert part in text, part
 
 

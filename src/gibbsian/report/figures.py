@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from gibbsian.report.svg import (
@@ -113,6 +114,7 @@ def ess_against_n(log_w: Array, counted: str = "samples") -> str:
         figure, (axis,) = new_figure(3.4, 2.5)
         axis.plot(picks, 100 * fraction, color=REWEIGHTED)
         axis.set(xscale="log", xlabel=f"{counted} n", ylabel="effective fraction / %")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_ylim(0, max(float(100 * fraction.max()) * 1.1, 1.0))
         axis.grid(axis="y")
         return to_svg(figure, "ess", f"Effective fraction against the number of {counted}")
