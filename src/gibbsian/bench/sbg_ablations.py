@@ -306,7 +306,7 @@ def _spread(values: list[float], floor: float | None) -> Metric:
 def _chirality(desk: Desk, fitted: Fitted, rest: str, report: Report) -> tuple[dict[str, Metric], dict[str, Any]]:
     """Wrong handedness in the draws without weights: left alone, reflected, weight zero."""
     sizes = fitted.recipe.draws or desk.budget.draws
-    ensemble, judge = _draws(desk, fitted, min(sizes), report), judge_of(desk, report)
+    ensemble, judge = _raw(desk, fitted, min(sizes), report), judge_of(desk, report)
     inverted = inverted_centres(ensemble)
     whole, some = inverted.all(axis=1), inverted.any(axis=1)
     plain = replace(ensemble, log_w=np.zeros(len(ensemble)), u=None)
@@ -322,6 +322,19 @@ def _chirality(desk: Desk, fitted: Fitted, rest: str, report: Report) -> tuple[d
             values, floors = distances(treated, judge, 0, judge.budget.splits)
             metrics |= {f"{name}: {k}": Metric(values[k].value, None, floors[k]) for k in values}
     return metrics, {"draws": len(ensemble)}
+
+
+def _raw(desk: Desk, fitted: Fitted, n: int, report: Report) -> Ensemble:
+    """Draws as the network makes them: a flow that is blind to mirror images folds those that it hands out."""
+    unfolded = getattr(fitted.flow, "sample_unfolded", None)
+    if unfolded is None:
+        return _draws(desk, fitted, n, report)
+    x, log_q = unfolded(n, torch.Generator().manual_seed(0))
+    sound = torch.isfinite(x).all(-1).all(-1)
+    positions = torch.where(sound[:, None, None], x, 0.0).float().numpy()
+    log_w = np.where(sound.numpy(), 0.0, -np.inf)
+    system = desk.system
+    return Ensemble(positions, log_w, system.topology, system.temperature, log_q=log_q.double().numpy())
 
 
 def inverted_centres(ensemble: Ensemble) -> NDArray[np.bool_]:

@@ -26,7 +26,7 @@ def curve(desk: Desk, fitted: Fitted, n: int, report: Report = silent) -> tuple[
     Metrics ``ess_fraction``, ``nll``, ``forward_ess_fraction`` of each ``step STEP``, with its ``core_seconds`` of
     training alone, and the last ones under their own names; notes.
     """
-    unseen = held_out(desk, fitted, reference(desk, report), FRAMES)
+    unseen = unseen_frames(desk, fitted, report)
     metrics: dict[str, Metric] = {}
     points = snapshots(fitted.folder)
     last: dict[str, Metric] = {}
@@ -52,6 +52,11 @@ def curve(desk: Desk, fitted: Fitted, n: int, report: Report = silent) -> tuple[
         metrics |= {f"step {step}: {name}": metric for name, metric in last.items()}
         report(done, len(points), ess=ensemble.ess / n)
     return metrics | last, {"draws": n, "unseen_frames": len(unseen), "steps": [step for step, _, _ in points]}
+
+
+def unseen_frames(desk: Desk, fitted: Fitted, report: Report = silent) -> Ensemble:
+    """Return frames of the independent reference, few where a density is dear."""
+    return held_out(desk, fitted, reference(desk, report), min(FRAMES, *(fitted.recipe.draws or (FRAMES,))))
 
 
 def coverage(desk: Desk, flow: Flow, unseen: Ensemble) -> ForwardEss:

@@ -16,7 +16,6 @@ from torch import Tensor
 from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey
 from gibbsian.bench.sbg_work import Desk
-from gibbsian.models.layers.affine import bounded_affine, from_base
 from gibbsian.models.layers.autoregressive import AutoregressiveBlock
 from gibbsian.models.tarflow import TarFlow
 from gibbsian.models.tarflow_config import TarFlowConfig
@@ -157,8 +156,7 @@ def recomputed(block: AutoregressiveBlock, z: Tensor) -> Tensor:
         e = block.embed(x[:, :j]) + position[:j]
         if block.start is not None:
             e = torch.cat([block.start.expand(len(z), 1, -1), e], 1)
-        raw = block.transformer(e)[:, -1]
-        x[:, j] = from_base(z[:, j], bounded_affine(raw, mask[j], block.bound))
+        x[:, j], _ = block.map.from_base(z[:, j], block.transformer(e)[:, -1], mask[j])
     return turned(x)
 
 

@@ -83,10 +83,10 @@ class Budget:
     dynamics: references.Budget
     contiguous_ns: float
     steps: int
-    few_steps: int = 2_500
+    few_steps: int = 2_000
     draws: tuple[int, ...] = (10_000, 100_000)
-    repeats: int = 5
-    few_repeats: int = 3
+    repeats: int = 3
+    few_repeats: int = 1
     levels: int = 100
     compared: int = 10_000
     transported: int = 2_000

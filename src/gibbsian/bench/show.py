@@ -11,10 +11,14 @@ WIDEST = 8
 """Most metrics that get a column each; tables with more get a line for each."""
 
 
-def show(rows: Sequence[Row]) -> Table:
-    """Lay out rows: a column for each metric, or a line for each where there are many."""
+def show(rows: Sequence[Row], columns: Sequence[str] = ()) -> Table:
+    """Lay out rows: a column for each metric, or a line for each where there are many.
+
+    With `columns` there is one for each of these that any row has, and nothing else.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    wide = len(names) <= WIDEST
+    names = [name for name in columns if name in names] if columns else names
+    wide = bool(columns) or len(names) <= WIDEST
     table = Table(box=None, pad_edge=False)
     for name in ("system", "row", "seed", *(names if wide else ("metric", "value"))):
         table.add_column(name, overflow="fold")

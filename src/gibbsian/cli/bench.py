@@ -1,36 +1,57 @@
-"""`gibbsian bench`: make the rows of a table, or show those that exist."""
+"""`gibbsian bench`: make the rows of a table, list them, or show those that exist."""
 
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
-from gibbsian.bench.rows import RowKey, read_rows
+from gibbsian.bench.rows import Row, RowKey, read_rows
 from gibbsian.bench.show import show
 from gibbsian.bench.tables import RESULTS, Place, make, select, table_of
 from gibbsian.cli.console import StageReport, Watch
 from gibbsian.errors import InputError
 
 
-def bench(
-    table: str,
-    system: str | None,
-    row: str | None,
-    seed: int | None,
-    results: Path | None,
-    references: Path | None,
-    max_time: float | None,
-) -> None:
+@dataclass(frozen=True)
+class Choice:
+    """Which rows of a table: each None for any, `ablation` None for the rows that belong to none."""
+
+    table: str
+    system: str | None = None
+    row: str | None = None
+    seed: int | None = None
+    ablation: str | None = None
+
+    def of(self, keys: Sequence[RowKey]) -> list[RowKey]:
+        """Choose among rows.
+
+        Raises
+        ------
+        InputError
+            For a table without ablations, or an unknown system, row, seed or ablation.
+        """
+        choose: Callable[..., list[RowKey]] | None = getattr(table_of(self.table), "chosen", None)
+        if choose is None and self.ablation is not None:
+            raise InputError(f"ablation: the table {self.table} has none; they belong to sbg")
+        found = select(keys, self.system, self.row, self.seed)
+        return found if choose is None else choose(found, self.ablation, self.row is not None, self.system is not None)
+
+
+def bench(choice: Choice, results: Path | None, references: Path | None, max_time: float | None) -> None:
     """Make the selected rows that do not exist yet.
 
     Raises
     ------
     InputError
-        For an unknown table, system, row or seed.
+        For an unknown table, system, row, seed or ablation.
     StoppedError
         If stopped; what is done is kept.
     """
-    keys = select(table_of(table).rows(), system, row, seed)
+    keys = choice.of(table_of(choice.table).rows())
     place = Place(results or RESULTS, references)
     with Watch(max_time) as watch:
 
@@ -38,22 +59,62 @@ def bench(
             watch.say(key.command)
             return watch.report(key.row)
 
-        make(table, keys, place, report, watch.say)
+        make(choice.table, keys, place, report, watch.say)
 
 
-def show_table(table: str, system: str | None, row: str | None, seed: int | None, results: Path | None) -> None:
-    """Print the selected rows that exist.
+def list_table(choice: Choice, results: Path | None) -> None:
+    """Print the selected rows, whether they exist, and what those that do not are expected to cost."""
+    module = table_of(choice.table)
+    estimate: Callable[[RowKey], float] | None = getattr(module, "estimate", None)
+    table = Table(box=None, pad_edge=False)
+    for name in ("system", "row", "seed", "state", "core-minutes"):
+        table.add_column(name, justify="right" if name == "core-minutes" else "left")
+    left = 0.0
+    for key in choice.of(module.rows()):
+        done = key.path(results or RESULTS).exists()
+        seconds = 0.0 if done or estimate is None else estimate(key)
+        left += seconds
+        cost = f"{seconds / 60:.1f}" if seconds else ""
+        table.add_row(
+            key.system, key.row, "" if key.seed is None else str(key.seed), "exists" if done else "missing", cost
+        )
+    console = _console()
+    console.print(table)
+    if estimate is not None:
+        console.print(f"About {left / 3600:.1f} core-hours are left.")
+
+
+def show_table(choice: Choice, results: Path | None) -> None:
+    """Print the selected rows that exist; of tables with many columns the most telling, unless one row is named.
 
     Raises
     ------
     InputError
         If the table is unknown, no row exists, or none fits.
     """
-    table_of(table)
-    found = read_rows(results or RESULTS, table)
+    module: Any = table_of(choice.table)
+    found = read_rows(results or RESULTS, choice.table)
     if not found:
-        raise InputError(f"{results or RESULTS}: no rows of {table} yet; run gibbsian bench {table} without --show")
-    kept = set(select([r.key for r in found], system, row, seed))
+        raise InputError(
+            f"{results or RESULTS}: no rows of {choice.table} yet; run gibbsian bench {choice.table} without --show"
+        )
+    kept = set(choice.of([r.key for r in found]))
+    rows = [r for r in found if r.key in kept]
+    columns = () if choice.row or choice.ablation else getattr(module, "COLUMNS", ())
+    console = _console()
+    console.print(show(_telling(rows, columns), columns))
+    beside = getattr(module, "beside", None)
+    published = beside({row.key.system for row in rows}) if beside is not None and not choice.ablation else None
+    if published is not None:
+        console.print()
+        console.print(published)
+
+
+def _telling(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
+    """Rows with any distance or free energy among the columns: a curve or a speed has its own columns."""
+    return [row for row in rows if not columns or any(name in row.metrics for name in columns[3:-3])]
+
+
+def _console() -> Console:
     # A pipe has no width: whole lines can be searched.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
-    console.print(show([r for r in found if r.key in kept]))
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 400)

@@ -231,7 +231,11 @@ def bench(
     system: Annotated[str | None, typer.Option(help="Only rows of this system.")] = None,
     row: Annotated[str | None, typer.Option(help="Only rows of this name.")] = None,
     seed: Annotated[int | None, typer.Option(help="Only rows with this seed.")] = None,
+    ablation: Annotated[str | None, typer.Option(help="Rows of an ablation of this table.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the rows that exist; measure nothing.")] = False,
+    list_rows: Annotated[
+        bool, typer.Option("--list", help="Print all rows and their expected cost; measure nothing.")
+    ] = False,
     results: Annotated[Path | None, typer.Option(help="Folder of the rows [default: benchmarks/results].")] = None,
     references: Annotated[
         Path | None, typer.Option(help="Folder for certified references [default: that of the package].")
@@ -241,10 +245,13 @@ def bench(
     """Reproduce a benchmark table, row by row; rows that exist are kept."""
     from gibbsian.cli import bench as benchmarks
 
+    choice = benchmarks.Choice(table, system, row, seed, ablation)
     if show:
-        benchmarks.show_table(table, system, row, seed, results)
+        benchmarks.show_table(choice, results)
+    elif list_rows:
+        benchmarks.list_table(choice, results)
     else:
-        benchmarks.bench(table, system, row, seed, results, references, max_time)
+        benchmarks.bench(choice, results, references, max_time)
 
 
 @app.command()
