@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gibbsian.errors import InputError
-from gibbsian.models import ecnf, spline, tarflow
+from gibbsian.models import eacf, ecnf, spline, tarflow
+from gibbsian.models.eacf_config import EacfConfig
 from gibbsian.models.ecnf_config import EcnfConfig
 from gibbsian.models.storage import read_format
 from gibbsian.models.tarflow_config import TarFlowConfig
@@ -22,10 +23,11 @@ MODELS = {
     "spline": Kind(spline.SplineFlow, spline.SplineConfig, spline.FORMAT),
     "tarflow": Kind(tarflow.TarFlow, TarFlowConfig, tarflow.FORMAT),
     "ecnf": Kind(ecnf.ECNF, EcnfConfig, ecnf.FORMAT),
+    "eacf": Kind(eacf.EACF, EacfConfig, eacf.FORMAT),
 }
 
-Flow = spline.SplineFlow | tarflow.TarFlow | ecnf.ECNF
-Config = spline.SplineConfig | TarFlowConfig | EcnfConfig
+Flow = spline.SplineFlow | tarflow.TarFlow | ecnf.ECNF | eacf.EACF
+Config = spline.SplineConfig | TarFlowConfig | EcnfConfig | EacfConfig
 
 
 def load_flow(path: Path | str) -> Flow:

@@ -45,7 +45,7 @@ def forward_ess(proposal: SamplingProposal, target: Target, held_out: Ensemble, 
     InputError
         For a sampling-only proposal or no frame with a finite energy.
     """
-    dense = require_density(proposal, "forward effective sample size")
+    dense = require_density(proposal, "forward effective sample size", drawn=True)
     numbers = []
     for start in range(0, len(held_out), batch):
         x = torch.from_numpy(held_out.positions[start : start + batch]).double()

@@ -51,8 +51,14 @@ class Chunk:
     numbers: NDArray[np.float64]
 
 
-def require_density(proposal: SamplingProposal, method: str) -> Proposal:
+def require_density(proposal: SamplingProposal, method: str, *, drawn: bool = False) -> Proposal:
     """Return the proposal if it can say how likely its samples are, else refuse it.
+
+    Parameters
+    ----------
+    drawn
+        The density of each draw as it is drawn suffices. That of an augmented flow, whose ``density`` is not ``exact``,
+        is a joint one with auxiliary variables, or an estimate.
 
     Raises
     ------
@@ -63,6 +69,11 @@ def require_density(proposal: SamplingProposal, method: str) -> Proposal:
         raise InputError(
             f"{method}: {type(proposal).__name__} can only be sampled, it has no density, so its samples "
             "cannot be weighted; choose a recipe with an exact density"
+        )
+    if not drawn and getattr(proposal, "density", "exact") != "exact":
+        raise InputError(
+            f"{method}: {type(proposal).__name__} knows the density of a conformation only together with auxiliary "
+            "variables, or by an estimate; choose snis, or another recipe"
         )
     return proposal
 
@@ -106,7 +117,9 @@ def sample_snis(
     -------
     Ensemble
         With ``u``, ``log_q`` and weights; non-finite energies, densities and coordinates have weight zero and
-        are counted in ``provenance["non_finite"]``. Handedness is not looked at.
+        are counted in ``provenance["non_finite"]``. For an augmented flow, ``provenance["density"]`` is ``joint``
+        (the weights are exact) or ``estimate`` (they are biased, and ``provenance["exact"]`` is false). Handedness
+        is not looked at.
 
     Raises
     ------
@@ -115,7 +128,7 @@ def sample_snis(
     OutOfMemoryError
         If not even one conformation at a time fits.
     """
-    dense = require_density(proposal, "importance sampling")
+    dense = require_density(proposal, "importance sampling", drawn=True)
     limit = _limit(n, chunk, until_ess, n_max)
     if folder is not None:
         made_from = {"seed": seed, "chunk": chunk, "n_atoms": topology.n_atoms}
@@ -132,7 +145,7 @@ def sample_snis(
         report(drawn, max(n, drawn), ess=effective)
         if until_ess is not None and drawn >= n and effective >= until_ess:
             break
-    return _assemble(chunks, drawn, topology, temperature, seed)
+    return _assemble(chunks, drawn, topology, temperature, seed, getattr(dense, "density", "exact"))
 
 
 def _chunks(
@@ -241,7 +254,7 @@ def stream(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _assemble(chunks: list[Chunk], n: int, topology: Topology, temperature: float, seed: int) -> Ensemble:
+def _assemble(chunks: list[Chunk], n: int, topology: Topology, temperature: float, seed: int, density: str) -> Ensemble:
     numbers = np.concatenate([c.numbers for c in chunks], axis=1)[:, :n]
     log_w = log_weights(numbers)
     return Ensemble(
@@ -257,5 +270,6 @@ def _assemble(chunks: list[Chunk], n: int, topology: Topology, temperature: floa
             "chunk": len(chunks[0].positions),
             "non_finite": int((~np.isfinite(log_w)).sum()),
             "energy_calls": sum(len(c.positions) for c in chunks),
+            **({} if density == "exact" else {"density": density, "exact": density == "joint"}),
         },
     )
