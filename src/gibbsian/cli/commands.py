@@ -10,7 +10,8 @@ from rich.table import Table
 
 from gibbsian.cli.console import OUT, Watch
 from gibbsian.errors import InputError, UnreliableError
-from gibbsian.workflow.run import Run, open_run, perform, settings_of
+from gibbsian.parallel.group import is_first, joined
+from gibbsian.workflow.run import Run, Stage, open_run, perform, settings_of
 from gibbsian.workflow.settings import read_settings
 from gibbsian.workflow.system import model_of
 
@@ -46,6 +47,16 @@ def with_choices(
 def run_to(stage: str, given: dict[str, Any], source: str, output: Path | None, max_time: float | None) -> None:
     """Bring a run up to a stage, starting or continuing it; raise `UnreliableError` if its verdict says so."""
     path = output or Path("runs") / re.sub(r"[^\w.@-]+", "_", Path(source).stem if Path(source).is_file() else source)
+    with joined():
+        if is_first():
+            _lead(stage, given, source, path, max_time)
+        else:
+            with open_run(given, path, _where(source)) as run:
+                perform(run, _up_to(stage))
+
+
+def _lead(stage: str, given: dict[str, Any], source: str, path: Path, max_time: float | None) -> None:
+    """Do a run as the only process, or as the one that speaks and decides when to stop."""
     with open_run(given, path, _where(source)) as run, Watch(max_time, path / "log.txt") as watch:
         watch.say(f"{run.system.sequence}  {run.system.n_atoms} atoms  {model_of(run.system)}  -> {path}")
         for change in run.system.changes:
@@ -58,10 +69,7 @@ def _where(source: str) -> str:
 
 
 def _perform(run: Run, last: str, watch: Watch) -> None:
-    from gibbsian.workflow.stages import STAGES
-
-    names = [stage.name for stage in STAGES]
-    perform(run, STAGES[: names.index(last) + 1], watch.report)
+    perform(run, _up_to(last), watch.report)
     if last == "report":
         watch.say(f"report: {run.folder.report}")
     if last in ("evaluate", "report"):
@@ -69,6 +77,13 @@ def _perform(run: Run, last: str, watch: Watch) -> None:
         if not verdict["reliable"]:
             raise UnreliableError("weights NOT reliable: " + "; ".join(verdict["reasons"]))
         watch.say("verdict: reliable")
+
+
+def _up_to(last: str) -> tuple[Stage, ...]:
+    from gibbsian.workflow.stages import STAGES
+
+    names = [stage.name for stage in STAGES]
+    return STAGES[: names.index(last) + 1]
 
 
 def import_data(path: Path, trajectory: Path, topology: Path | None) -> None:

@@ -6,7 +6,11 @@ from typing import Annotated
 
 import typer
 
-from gibbsian.errors import GibbsianError
+from gibbsian.errors import GibbsianError, InputError
+from gibbsian.parallel.launch import launched, launched_first
+
+TOGETHER = ("run", "train", "sample", "evaluate", "report")
+"""Commands that the processes of torchrun share."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -292,12 +296,19 @@ def _system(
     return {name: choice for name, choice in choices.items() if choice is not None}
 
 
+def _refuse_torchrun(command: list[str]) -> None:
+    if launched() > 1 and command not in [[name] for name in TOGETHER]:
+        raise InputError(f"torchrun: only {', '.join(TOGETHER)} use several processes; start others without it")
+
+
 def main() -> None:
-    """Entry point: errors become one line and their exit code."""
+    """Entry point: errors become one line, from one process, and their exit code."""
     try:
+        _refuse_torchrun(sys.argv[1:2])
         app()
     except GibbsianError as error:
-        print(f"gibbsian: {error}", file=sys.stderr)
+        if launched_first():
+            print(f"gibbsian: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except MemoryError:
         print("gibbsian: out of memory; use fewer samples or a smaller batch", file=sys.stderr)

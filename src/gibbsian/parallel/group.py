@@ -5,6 +5,7 @@ functions below. Each of them must be called by all processes in the same order.
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -40,7 +41,10 @@ def is_first() -> bool:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that torchrun started: gloo between CPUs, nccl between CUDA devices, one for each process."""
+    """Join the processes that torchrun started: gloo between CPUs, nccl between CUDA devices, one for each process.
+
+    Termination signals, which torchrun hands to all processes, are left to the first one: all stop where it stops.
+    """
     if launched() == 1 or size() > 1:
         yield
         return
@@ -49,6 +53,9 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=PATIENCE)
+    if not is_first():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     try:
         yield
     finally:

@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gibbsian.chem.system import System
 from gibbsian.errors import InputError
 from gibbsian.files import sha256
+from gibbsian.parallel.group import first_does, is_first, size
 from gibbsian.processor import core_seconds
 from gibbsian.progress import Report, silent
 from gibbsian.threads import one_thread
@@ -46,14 +48,19 @@ class Stage:
         The file that it leaves last, in the run folder; without it the stage is not done.
     do
         Function of the run that resumes from the folder, writes to it and returns figures for the manifest.
+    together
+        Whether all processes that torchrun started work on it; else the first does while the others wait.
     """
 
     name: str
     depends: tuple[str, ...]
     makes: str
     do: Callable[[Run, Report], dict[str, Any]]
+    together: bool = False
 
 
+SHARED_METHODS = ("snis", "smc")
+"""Sampling methods that several processes share."""
 Reporter = Callable[[str], Report]
 
 
@@ -62,7 +69,7 @@ def open_run(given: dict[str, Any], path: Path, where: str) -> Iterator[Run]:
     """Open a run folder and keep others out of it; a new folder takes the settings, an old one must agree with them.
 
     Only what changes no earlier stage may differ: the section `sampling`. `where` names the source of the settings
-    in messages.
+    in messages. Of several processes the first makes and holds the folder, and all get the run.
 
     Raises
     ------
@@ -70,6 +77,19 @@ def open_run(given: dict[str, Any], path: Path, where: str) -> Iterator[Run]:
         If a setting is wrong, or the folder belongs to another system or other settings.
     """
     settings = resolve_settings(given, where)
+    if size() > 1 and settings.sampling.method not in SHARED_METHODS:
+        raise InputError(
+            f"{where}: sampling.method {settings.sampling.method} runs in one process only; choose one of "
+            f"{', '.join(SHARED_METHODS)}, or start without torchrun"
+        )
+    with ExitStack() as opened:
+        made: list[Run] = []
+        first_does(lambda: made.append(opened.enter_context(_opened(settings, path))))
+        yield made[0] if made else Run(settings, build_system(settings.system, path / "system"), RunFolder(path))
+
+
+@contextmanager
+def _opened(settings: RunSettings, path: Path) -> Iterator[Run]:
     if (path / "run.yaml").exists():
         _refuse_other(path / "run.yaml", settings)
     system = build_system(settings.system, path / "system")
@@ -97,17 +117,33 @@ def settings_of(path: Path) -> dict[str, Any]:
 def perform(run: Run, stages: Sequence[Stage], reporter: Reporter = lambda _: silent) -> None:
     """Run stages in order; each is skipped if done already and leaves a record of what it was made from."""
     for stage in stages:
-        made_from = run.digest(*stage.depends)
-        if run.folder.finished(stage.name, made_from) and (run.folder.path / stage.makes).exists():
+        if first_does(partial(_is_done, run, stage)):
             continue
-        begin, before = time.monotonic(), core_seconds()
-        try:
-            with one_thread():
-                figures = stage.do(run, reporter(stage.name))
-        finally:
-            run.folder.spend(stage.name, time.monotonic() - begin, core_seconds() - before)
+        work = partial(_do, run, stage, reporter(stage.name))
+        if stage.together:
+            work()
+            first_does(lambda: None)  # what the first has written is there for all
+        else:
+            first_does(work)
+
+
+def _is_done(run: Run, stage: Stage) -> bool:
+    return run.folder.finished(stage.name, run.digest(*stage.depends)) and (run.folder.path / stage.makes).exists()
+
+
+def _do(run: Run, stage: Stage, report: Report) -> None:
+    begin, before = time.monotonic(), core_seconds()
+    processes = size() if stage.together else 1
+    try:
+        with one_thread():
+            figures = stage.do(run, report)
+    finally:
+        if is_first():
+            # All do the same share of the work; nothing is sent here, where the others may have failed.
+            run.folder.spend(stage.name, time.monotonic() - begin, processes * (core_seconds() - before))
+    if is_first():
         made = {stage.makes: sha256(run.folder.path / stage.makes)}
-        run.folder.note(stage.name, made_from, made=made, **figures)
+        run.folder.note(stage.name, run.digest(*stage.depends), made=made, **figures)
 
 
 def _refuse_other(config: Path, settings: RunSettings) -> None:

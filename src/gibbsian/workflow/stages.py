@@ -19,6 +19,7 @@ from gibbsian.evaluate.comparison import against_exchange
 from gibbsian.evaluate.results import evaluate, plain
 from gibbsian.files import read_json, write_json, write_text
 from gibbsian.models.registry import Flow, load_flow
+from gibbsian.parallel.group import collect, is_first
 from gibbsian.progress import Report
 from gibbsian.report.citations import citations
 from gibbsian.report.page import write_report
@@ -55,8 +56,9 @@ def _simulate(run: Run, report: Report) -> dict[str, Any]:
 def _train(run: Run, report: Report) -> dict[str, Any]:
     target = target_of(run.system)
     flow = fit_flow(load_data(run), run.settings, run.folder.model, target, report)
-    flow.save(run.folder.model / FLOW)
-    return {"energy_calls": target.calls, "parameters": sum(p.numel() for p in flow.parameters())}
+    if is_first():
+        flow.save(run.folder.model / FLOW)
+    return {"energy_calls": sum(collect(target.calls)), "parameters": sum(p.numel() for p in flow.parameters())}
 
 
 def _sample(run: Run, report: Report) -> dict[str, Any]:
@@ -83,8 +85,9 @@ def _sample(run: Run, report: Report) -> dict[str, Any]:
         n_max=settings.n_max if settings.until_ess is not None else None,
         report=report,
     )
-    ensemble.save(run.folder.samples)
-    export(ensemble, run.folder.samples)
+    if is_first():
+        ensemble.save(run.folder.samples)
+        export(ensemble, run.folder.samples)
     return {"energy_calls": ensemble.provenance["energy_calls"]}
 
 
@@ -146,8 +149,8 @@ _SAMPLES = (*_MODEL, "sampling")
 STAGES = (
     Stage("prepare", (), "system/topology.pdb", _prepare),
     Stage("simulate", _DATA, "data/manifest.json", _simulate),
-    Stage("train", _MODEL, f"model/{FLOW}", _train),
-    Stage("sample", _SAMPLES, "samples/manifest.json", _sample),
+    Stage("train", _MODEL, f"model/{FLOW}", _train, together=True),
+    Stage("sample", _SAMPLES, "samples/manifest.json", _sample, together=True),
     Stage("evaluate", _SAMPLES, "results.json", _evaluate),
     Stage("report", _SAMPLES, "report.html", _report),
 )

@@ -1,0 +1,5 @@
+"""`python -m gibbsian`, which is what torchrun starts."""
+
+from gibbsian.cli.main import main
+
+main()
