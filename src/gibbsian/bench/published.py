@@ -10,7 +10,6 @@ import yaml
 from rich.table import Table
 
 from gibbsian.bench.rows import Metric
-from gibbsian.report.rounding import with_error
 
 COLUMNS = ("ess", "e_w1", "e_w2", "t_w2", "tica_w2")
 
@@ -92,5 +91,6 @@ def table(systems: Collection[str]) -> Table | None:
 def _text(metric: Metric | None, starred: bool) -> str:
     if metric is None or metric.value is None:
         return ""
-    text = f"{metric.value:g}" if metric.error is None else with_error(metric.value, metric.error)
+    # As printed by others, not rounded to our taste.
+    text = f"{metric.value:g}" + ("" if metric.error is None else f" ± {metric.error:g}")
     return text + ("*" if starred else "")
