@@ -184,6 +184,13 @@ def test_it_learns_and_what_it_learns_is_kept(tmp_path):
     assert torch.equal(log_a, log_b)
 
 
+def test_samples_are_differentiable_for_reverse_kl():
+    flow = new_flow()
+    x, log_q = flow.rsample(3, torch.Generator().manual_seed(0))
+    (springs(WATER).u(x) + log_q).mean().backward()
+    assert all(parameter.grad is not None for parameter in flow.couplings[0].network.out.parameters())  # type: ignore[union-attr]
+
+
 def test_parts_of_the_coupling():
     p = normal(500, 3)
     u, before = to_spherical(p)

@@ -19,6 +19,7 @@ _RECIPES = {
     "sbg": ("boltzmanngenerators", "tarflow", "sbg"),
     "ecnf": ("boltzmanngenerators", "egnn", "flowmatching", "tbg"),
     "ecnf_plus": ("boltzmanngenerators", "egnn", "flowmatching", "tbg", "sbg"),
+    "eacf": ("boltzmanngenerators", "egnn", "splineflows", "eacf"),
 }
 _SIMULATION = ("remd", "langevinmiddle", "hydrogenmass")
 

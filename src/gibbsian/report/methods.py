@@ -96,6 +96,8 @@ _PROPOSALS = {
     "Boltzmann Generators",
     "ecnf": _CONTINUOUS + "Transferable Boltzmann Generators (ECNF)",
     "ecnf_plus": _CONTINUOUS + "Sequential Boltzmann Generators (ECNF++)",
+    "eacf": "an augmented coupling flow{size} over Cartesian and auxiliary coordinates, invariant under rigid motions "
+    "(SE(3)-EACF); samples carry the weights of both together",
 }
 
 

@@ -23,6 +23,8 @@ _CONTINUOUS = (
 STUDIES = {
     "ecnf": _CONTINUOUS,
     "ecnf_plus": _CONTINUOUS,
+    "eacf": "This recipe is for comparison: its default budget is far from enough for useful weights. The recipe "
+    "spline suits small peptides.",
     "sbg": "This recipe is for the study of Cartesian flows: its default budget is far from enough for useful weights. "
     "The recipe spline suits small peptides.",
 }
