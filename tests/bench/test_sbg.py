@@ -109,6 +109,16 @@ def test_larger_rows_continue_the_draws_of_smaller_ones(place: tables.Place) -> 
     assert 0 < values(large)["core_seconds"] < 10 * values(small)["core_seconds"]
 
 
+def test_reading_what_is_there_costs_nothing(place: tables.Place) -> None:
+    made(place, "spline.snis@200")
+    accounts = sorted(Desk.of(NAME, TINY, place).folder.rglob("cost.json"))
+    before = [path.read_bytes() for path in accounts]
+    assert len(before) >= 5
+    RowKey("sbg", NAME, "spline.snis@200", 0).path(place.results).unlink()
+    made(place, "spline.snis@200")
+    assert [path.read_bytes() for path in accounts] == before
+
+
 def test_replica_exchange_spends_what_the_flow_has_cost(place: tables.Place, tmp_path: Path) -> None:
     key = RowKey("sbg", NAME, "spline.replica-exchange", 0)
     with pytest.raises(InputError, match=r"--row spline.snis@400 --seed 0"):

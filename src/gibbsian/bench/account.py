@@ -1,6 +1,6 @@
 """What resumable work has cost so far, kept in its folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,24 +10,38 @@ from gibbsian.processor import core_seconds
 FILE = "cost.json"
 
 
-@contextmanager
-def metered(folder: Path) -> Iterator[Callable[[], float]]:
-    """Add the processor time of this process and its children to the account in the folder, also when stopped.
+class Meter:
+    """Account of work under way.
 
-    What it hands out writes the account, where the folder exists, and returns what has been spent by now.
+    Attributes
+    ----------
+    idle
+        Set where nothing was left to do: what reading the results takes is no cost of theirs.
     """
-    before, began = spent_in(folder), core_seconds()
 
-    def now() -> float:
-        total = before + core_seconds() - began
-        if folder.exists():
-            write_json(folder / FILE, {"core_seconds": total})
+    def __init__(self, folder: Path) -> None:
+        self.idle = False
+        self._folder, self._before, self._began = folder, spent_in(folder), core_seconds()
+
+    def now(self) -> float:
+        """Write the account, where the folder exists, and return what has been spent by now."""
+        total = self._before + core_seconds() - self._began
+        if self._folder.exists():
+            write_json(self._folder / FILE, {"core_seconds": total})
         return total
 
+
+@contextmanager
+def metered(folder: Path) -> Iterator[Meter]:
+    """Add the processor time of this process and its children to the account in the folder, also when stopped."""
+    meter = Meter(folder)
     try:
-        yield now
-    finally:
-        now()
+        yield meter
+    except BaseException:
+        meter.now()
+        raise
+    if not meter.idle:
+        meter.now()
 
 
 def spent_in(folder: Path) -> float:

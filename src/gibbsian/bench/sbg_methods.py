@@ -64,14 +64,21 @@ def draw_by(desk: Desk, fitted: Fitted, method: str, n: int, repeats: int, repor
     ensembles, costs, calls = [], [], []
     for seed in range(repeats):
         folder = place / (f"snis.{seed}" if method == "snis" else f"{method}.{n}.{seed}")
-        with metered(folder), one_thread():
+        before = _files(folder)
+        with metered(folder) as meter, one_thread():
             ensemble = _draw(desk, fitted, method, n, seed, folder, report)
+            meter.idle = _files(folder) == before
         made = _drawn(folder) if method == "snis" else n
         costs.append(spent_in(folder) * n / made)
         calls.append(ensemble.provenance["energy_calls"])
         ensembles.append(ensemble)
     settings = ensembles[0].provenance.get("settings", {})
     return Drawn(ensembles, n, sum(calls) / repeats, sum(costs) / repeats, settings)
+
+
+def _files(folder: Path) -> dict[Path, int]:
+    """Files of a folder, but its account, with the time of their last change."""
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.suffix in (".npy", ".safetensors")}
 
 
 def _drawn(folder: Path) -> int:

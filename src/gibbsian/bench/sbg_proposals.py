@@ -108,8 +108,8 @@ def settings_of(
 
 
 def forward_seconds(recipe: ProposalRecipe, n_atoms: int) -> float:
-    """Rough core-seconds of one density of a conformation, for estimates: flops of the layers at 45 GFlop/s."""
+    """Rough core-seconds of one density of a conformation, for estimates: flops of the layers at 75 GFlop/s."""
     config = MODELS[recipe.model].config(**recipe.settings)
     size = config if isinstance(config, TarFlowConfig) else TarFlowConfig()
     weights = size.blocks * size.depth * 12 * size.width**2
-    return recipe.cost * 2 * weights * n_atoms / 45e9
+    return recipe.cost * 2 * weights * n_atoms / 75e9

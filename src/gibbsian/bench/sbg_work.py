@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from gibbsian.bench import references
-from gibbsian.bench.account import metered, spent_in
+from gibbsian.bench.account import Meter, metered, spent_in
 from gibbsian.bench.certify import tica_of
 from gibbsian.bench.sbg_proposals import PROPOSALS, ProposalRecipe, settings_of
 from gibbsian.bench.tables import Place
@@ -133,9 +133,16 @@ class Desk:
 
 def simulated(desk: Desk, name: str, settings: ExchangeSettings, report: Report = silent) -> Ensemble:
     """Simulate in a folder of that name, or continue, and keep the account."""
-    folder = desk.folder / name
-    with metered(folder):
-        return simulate(desk.system, settings, folder, report=report)
+    folder, steps = desk.folder / name, []
+
+    def noted(done: float, total: float, /, **figures: float | str) -> None:
+        steps.append(done)
+        report(done, total, **figures)
+
+    with metered(folder) as meter:
+        ensemble = simulate(desk.system, settings, folder, report=noted)
+        meter.idle = not steps
+    return ensemble
 
 
 def data(desk: Desk, report: Report = silent) -> Ensemble:
@@ -286,8 +293,8 @@ def trained(desk: Desk, name: str, law: str, seed: int, report: Report = silent)
         frames = training_data(desk, law, (settings.training.held_out, settings.training.seed), report)
         folder.mkdir(parents=True, exist_ok=True)
         total = sum(stage.steps for stage in settings.stages)
-        with metered(folder) as now, one_thread():
-            keep = _Snapshots(folder, [share * total for share in desk.budget.curve], now, report)
+        with metered(folder) as meter, one_thread():
+            keep = _Snapshots(folder, [share * total for share in desk.budget.curve], meter, report)
             fit_flow(frames, settings, folder, desk.target(), keep).save(folder / FLOW)
     _, header = read_tensors(folder / CHECKPOINT, CHECKPOINT_FORMAT)
     source = "contiguous" if law == "contiguous" else "data"
@@ -306,11 +313,11 @@ def trained(desk: Desk, name: str, law: str, seed: int, report: Report = silent)
 class _Snapshots:
     """Report of a training which keeps the best averaged weights of some checkpoints, with what they cost."""
 
-    def __init__(self, folder: Path, steps: list[float], now: Any, report: Report) -> None:
-        self._folder, self._steps, self._now, self._report = folder, steps, now, report
+    def __init__(self, folder: Path, steps: list[float], meter: Meter, report: Report) -> None:
+        self._folder, self._steps, self._meter, self._report = folder, steps, meter, report
 
     def __call__(self, done: float, total: float, /, **figures: float | str) -> None:
-        cost = self._now()
+        cost = self._meter.now()
         last = max((step for step, _, _ in snapshots(self._folder)), default=0)
         if any(last < step <= done for step in self._steps):
             tensors, _ = read_tensors(self._folder / CHECKPOINT, CHECKPOINT_FORMAT)
