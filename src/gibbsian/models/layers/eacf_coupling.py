@@ -61,7 +61,8 @@ class FrameNetwork(nn.Module):
             moved, h = layer(moved, h, pairs.square, self.others)
         mine, theirs = h[:, :, None].expand(-1, -1, len(self.kinds), -1), h[:, None].expand(-1, len(self.kinds), -1, -1)
         messages = silu(self.pair(torch.cat([mine, theirs, pairs.square[..., None]], -1)))
-        factors = self.reach * torch.tanh(self.vectors(messages)) * self.others
+        # A mean over the others: a sum would let one step of training throw origins far away.
+        factors = self.reach / (len(self.kinds) - 1) * torch.tanh(self.vectors(messages)) * self.others
         vectors = torch.einsum("bijk,bijc->bikc", factors, directions(pairs))
         return vectors, self.out(self.norm(h))
 
