@@ -42,6 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tables.Place:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds in place of hours."""
     monkeypatch.setattr(sbg, "BUDGETS", {NAME: TINY})
+    monkeypatch.setattr(sbg, "PROTOCOL", "spline")
     proposals = {
         "soft": ProposalRecipe("tarflow", {**SMALL, "gauge": "soft"}, lr=1e-3, batch=64, samplers=()),
         "spline": ProposalRecipe("spline", {**SPLINE}, "spline", steps=4.0, lr=5e-3, batch=64, cartesian=False),
@@ -167,7 +168,7 @@ def test_ablations_and_speeds_are_made(place: tables.Place) -> None:
     found = {name: values(made(place, f"ablation-{name}")) for name in names}
     assert found["centroid"]["before: mean |c|/sigma"] == pytest.approx(1.6, abs=0.4)
     assert "none (clipped 0.002): ess_fraction" in found["com.N200"]
-    assert found["kernel.regen+mala"]["log_z_spread"] >= 0
+    assert found["kernel.regen+mala"]["energy_calls"] > 30
     # Thirty steps teach a flow nothing about handedness.
     assert 0.2 < found["chirality.soft"]["inverted"] < 0.8
     assert found["chirality.soft"]["mixed"] == 0, "there is one stereocentre"

@@ -294,12 +294,16 @@ def _repeated(
             found.setdefault(name, []).append(value)
         report(seed + 1, seeds, log_z=figures["log_z"])
     metrics = {name: _spread(values, floors.get(name)) for name, values in found.items()}
-    deviation = float(np.std(found["log_z"], ddof=1)) if seeds > 1 else math.nan
-    metrics["log_z_spread"] = Metric(deviation, deviation / math.sqrt(2 * max(seeds - 1, 1)))
+    deviation = metrics["log_z"].error
+    if deviation is not None:
+        metrics["log_z_spread"] = Metric(deviation, deviation / math.sqrt(2 * (seeds - 1)))
     return metrics, {"particles": n, "sampling_seeds": seeds, "settings": dataclasses.asdict(settings)}
 
 
 def _spread(values: list[float], floor: float | None) -> Metric:
+    """Mean and standard deviation, which exist where every run has a finite value."""
+    if not np.isfinite(values).all():
+        return Metric(None, None, floor)
     return Metric(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, floor)
 
 

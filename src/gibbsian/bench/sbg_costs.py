@@ -32,7 +32,8 @@ def estimate(system: str, row: str, budget: Budget) -> float:
     recipe = PROPOSALS[label.partition("-")[0]]
     what, _, size = rest.partition("@")
     f = forward_seconds(recipe, n_atoms)
-    training = _training(recipe, budget, f)
+    steps = budget.steps if label in PROPOSALS else budget.few_steps
+    training = _training(recipe, steps, f)
     if what == "training":
         return training
     if what == "curve":
@@ -43,8 +44,9 @@ def estimate(system: str, row: str, budget: Budget) -> float:
     return _method(what, n, f, recipe, budget)
 
 
-def _training(recipe: ProposalRecipe, budget: Budget, f: float) -> float:
-    steps = recipe.steps * budget.steps * (3 if recipe.refit else 1)
+def _training(recipe: ProposalRecipe, steps: int, f: float) -> float:
+    """Both stages, where there are two, and the samples that the second learns from."""
+    steps = round(recipe.steps * steps) * (3 if recipe.refit else 1)
     return steps * recipe.batch * STEP * f + DRAW * f * recipe.refit
 
 

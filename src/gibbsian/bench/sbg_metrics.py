@@ -91,8 +91,10 @@ def basin_figures(ensemble: Ensemble) -> dict[str, Estimate]:
 
 
 def distances(ensemble: Ensemble, judge: Judge, seed: int, splits: int) -> tuple[dict[str, Estimate], dict[str, float]]:
-    """Distances after resampling to the size of the comparison, and their floors."""
+    """Distances after resampling to the size of the comparison, and their floors; none where nothing has weight."""
     budget = judge.budget
+    if ensemble.ess == 0:
+        return {}, {}
     size = min(budget.compared, len(ensemble))
     drawn = ensemble.take(resample(ensemble.weights, size, seed=seed))
     drawn = replace(drawn, log_w=np.zeros(size), lineage=None)
