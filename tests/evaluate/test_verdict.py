@@ -55,6 +55,11 @@ def test_forward_below_a_tenth_of_reverse():
     reverse = good().ess_fraction
     assert not judge(good(), forward=ForwardEss(0.09 * reverse, 300)).reliable
     assert judge(good(), forward=ForwardEss(0.11 * reverse, 300)).reliable
+    rare = judge(good(), forward=ForwardEss(1e-9, 300, missed=0.002, covered=reverse))
+    assert rare.reliable
+    assert "but for 0.20% of their weight" in rare.reasons[0]
+    assert not judge(good(), forward=ForwardEss(1e-9, 300, missed=0.02, covered=reverse)).reliable
+    assert not judge(good(), forward=ForwardEss(1e-9, 300, missed=0.002, covered=0.09 * reverse)).reliable
 
 
 def test_reasons_are_sentences():

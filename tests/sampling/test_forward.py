@@ -21,9 +21,11 @@ def held_out(mixture: GaussianMixture, n: int, log_w=None) -> Ensemble:
 def test_ideal_proposal_has_one():
     mixture, target = mixture_target()
     ideal = MixtureProposal(GaussianMixture(weights=torch.tensor([0.8, 0.2])))
-    fraction, n = forward_ess(ideal, target, held_out(mixture, 300))
-    assert fraction == pytest.approx(1.0, abs=1e-6)
-    assert n == 300
+    found = forward_ess(ideal, target, held_out(mixture, 300))
+    assert found.fraction == pytest.approx(1.0, abs=1e-6)
+    assert found.n == 300
+    assert found.missed == 0.0
+    assert found.covered == found.fraction
 
 
 def test_equals_the_reverse_one_where_nothing_is_lost():
@@ -50,7 +52,11 @@ def test_a_lost_mode_is_seen_only_forward():
     lost = MixtureProposal(GaussianMixture(means=far, weights=torch.tensor([1.0, 1e-12])))
     reverse = sample_snis(lost, target, 2000, topology=TOPOLOGY, temperature=300.0)
     assert reverse.ess_fraction > 0.99
-    assert forward_ess(lost, target, held_out(mixture, 2000)).fraction < 1e-6
+    found = forward_ess(lost, target, held_out(mixture, 2000))
+    assert found.fraction < 1e-6
+    share = float((held_out(mixture, 2000).positions[:, 0, 0] > 0).mean())
+    assert found.missed == pytest.approx(share)
+    assert found.covered == pytest.approx(1.0, abs=1e-6)
 
 
 def test_no_density_and_broken_frames():
@@ -60,7 +66,7 @@ def test_no_density_and_broken_frames():
 
     mixture, target = mixture_target()
     frames = held_out(mixture, 200)
-    assert forward_ess(Blind(mixture), target, frames).fraction == 0.0
+    assert forward_ess(Blind(mixture), target, frames) == pytest.approx((0.0, 200, 1.0, 0.0))
     right = int((frames.positions[:, 0, 0] > 0).sum())
     assert forward_ess(broad_proposal(), Broken(target, 0.0), frames).n == 200 - right
     with pytest.raises(InputError, match="SamplingOnly"):

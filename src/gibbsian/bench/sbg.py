@@ -238,6 +238,8 @@ def _training(key: RowKey, entry: Entry, desk: Desk, fitted: Fitted, report: Rep
         metrics = {
             "nll": shape_nll(flow, unseen),
             "forward_ess_fraction": Metric(forward.fraction),
+            "forward_ess_fraction_covered": Metric(forward.covered),
+            "missed_share": Metric(forward.missed),
             **_costs(fitted),
             "steps": Metric(fitted.steps),
         }

@@ -107,7 +107,7 @@ def _weights(ensemble: Ensemble, forward: ForwardEss | None) -> dict[str, Any]:
     return {
         "samples": {"proposed": len(ensemble), "finite": finite, **_bias(ensemble)},
         "ess": {"count": effective, "fraction": effective / len(ensemble)},
-        "forward_ess": None if forward is None else {"fraction": forward.fraction, "n": forward.n},
+        "forward_ess": None if forward is None else forward._asdict(),
         "k_hat": ensemble.k_hat,
         "log_z": None if ensemble.log_q is None else dict(ensemble.log_z._asdict()),
     }

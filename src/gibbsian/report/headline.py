@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from gibbsian.evaluate.verdict import FORWARD_SHARE, MIN_EFFECTIVE, k_hat_limit
+from gibbsian.evaluate.verdict import FORWARD_SHARE, MIN_EFFECTIVE, covers, k_hat_limit
 from gibbsian.report.rounding import MISSING, grouped, percent, plain, with_error
+from gibbsian.sampling.forward import ForwardEss
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def key_numbers(results: Mapping[str, Any], made: Mapping[str, Any] | None = Non
     count = f"{plain(ess.get('count'), 3)} ({percent(ess.get('fraction'))})"
     if samples.get("weighted") is False:
         count, meaning = "unknown", "the samples carry no weights"
-    rows = [
+    rows: list[tuple[str, str, str]] = [
         first,
         ("with finite energy", _count(samples.get("finite")), "the others have weight zero and stay counted"),
         (
@@ -88,6 +89,9 @@ def key_numbers(results: Mapping[str, Any], made: Mapping[str, Any] | None = Non
         ),
         ("log Z", with_error(log_z.get("value"), log_z.get("error")), "mean-free orthonormal measure, nm"),
     ]
+    if forward.get("missed"):
+        rest = f"out of the generator's reach; {percent(forward['covered'])} on the other frames"
+        rows.insert(4, ("Held-out weight missed", percent(forward["missed"]), rest))
     if made.get("unique_ancestors") is not None:
         share = percent(made["unique_ancestors"] / made["ancestors"])
         left = f"{_count(made['unique_ancestors'])} ({share})"
@@ -136,7 +140,7 @@ def _advice(results: Mapping[str, Any]) -> tuple[str, ...]:
     n = (results.get("samples") or {}).get("proposed") or 0
     k_hat = _finite(results.get("k_hat"))
     heavy = k_hat is None or k_hat >= k_hat_limit(n)
-    lost = forward.get("fraction") is not None and forward["fraction"] < FORWARD_SHARE * fraction
+    lost = forward.get("fraction") is not None and not covers(ForwardEss(**forward), FORWARD_SHARE * fraction)
     if lost or heavy or fraction < 0.01:
         advice.append("Start a run with more data: raise steps under data in a copy of run.yaml and give a new -o.")
     if lost:
