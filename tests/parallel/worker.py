@@ -50,7 +50,7 @@ def trained(kind: str, folder: Path, stop: int = 0) -> torch.nn.Module:
     """Train a toy, or a part of the way."""
     toy = Butane() if kind == "spline" else Springs()
     data = toy.data(400)
-    flow = new_flow(data) if isinstance(toy, Butane) else new_tarflow(data)
+    flow = new_flow(data) if isinstance(toy, Butane) else new_tarflow(data).double()
     report = StopAt(stop) if stop and is_first() else silent
     return train(flow, data, STAGES, SETTINGS, folder, report, toy)
 

@@ -19,6 +19,7 @@ from gibbsian.bench.account import spent_in
 from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey, read_row
 from gibbsian.bench.sbg_curves import coverage, curve, shape_nll, unseen_frames
+from gibbsian.bench.sbg_figures import figures as figures
 from gibbsian.bench.sbg_methods import draw_by
 from gibbsian.bench.sbg_metrics import judge_of, judged
 from gibbsian.bench.sbg_proposals import PROPOSALS

@@ -14,6 +14,7 @@ from gibbsian.bench.show import show
 from gibbsian.bench.tables import RESULTS, Place, make, select, table_of
 from gibbsian.cli.console import StageReport, Watch
 from gibbsian.errors import InputError
+from gibbsian.report.benchmarks import write_figures
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,7 @@ def show_table(choice: Choice, results: Path | None) -> None:
         If the table is unknown, no row exists, or none fits.
     """
     module: Any = table_of(choice.table)
-    found = read_rows(results or RESULTS, choice.table)
-    if not found:
-        raise InputError(
-            f"{results or RESULTS}: no rows of {choice.table} yet; run gibbsian bench {choice.table} without --show"
-        )
-    kept = set(choice.of([r.key for r in found]))
-    rows = [r for r in found if r.key in kept]
+    rows = _existing(choice, results)
     columns = () if choice.row or choice.ablation else getattr(module, "COLUMNS", ())
     console = _console()
     console.print(show(_telling(rows, columns), columns))
@@ -108,6 +103,32 @@ def show_table(choice: Choice, results: Path | None) -> None:
     if published is not None:
         console.print()
         console.print(published)
+
+
+def draw_figures(choice: Choice, results: Path | None, folder: Path) -> None:
+    """Draw the figures of a table from the selected rows that exist, as SVG files.
+
+    Raises
+    ------
+    InputError
+        If the table is unknown or has no figures, the rows allow none, or the folder cannot be written.
+    """
+    draw: Callable[[list[Row]], dict[str, str]] | None = getattr(table_of(choice.table), "figures", None)
+    drawn = {} if draw is None else draw(_existing(choice, results))
+    if not drawn:
+        raise InputError(f"{choice.table}: no figures of these rows; sbg has some of its curves, speeds and steps")
+    for path in write_figures(drawn, folder):
+        _console().print(f"wrote: {path}")
+
+
+def _existing(choice: Choice, results: Path | None) -> list[Row]:
+    found = read_rows(results or RESULTS, choice.table)
+    if not found:
+        raise InputError(
+            f"{results or RESULTS}: no rows of {choice.table} yet; run gibbsian bench {choice.table} without options"
+        )
+    kept = set(choice.of([row.key for row in found]))
+    return [row for row in found if row.key in kept]
 
 
 def _telling(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:

@@ -240,6 +240,9 @@ def bench(
     list_rows: Annotated[
         bool, typer.Option("--list", help="Print all rows and their expected cost; measure nothing.")
     ] = False,
+    figures: Annotated[
+        Path | None, typer.Option(help="Draw the figures of the table into this folder; measure nothing.")
+    ] = None,
     results: Annotated[Path | None, typer.Option(help="Folder of the rows [default: benchmarks/results].")] = None,
     references: Annotated[
         Path | None, typer.Option(help="Folder for certified references [default: that of the package].")
@@ -252,6 +255,8 @@ def bench(
     choice = benchmarks.Choice(table, system, row, seed, ablation)
     if show:
         benchmarks.show_table(choice, results)
+    elif figures is not None:
+        benchmarks.draw_figures(choice, results, figures)
     elif list_rows:
         benchmarks.list_table(choice, results)
     else:
