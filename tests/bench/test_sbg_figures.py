@@ -42,7 +42,7 @@ def test_figures_are_written_or_refused_in_one_line(tmp_path, capsys):
     draw_figures(Choice("sbg"), tmp_path, tmp_path / "figures")
     assert [path.name for path in (tmp_path / "figures").iterdir()] == [f"ess_against_cost_{ADP}.svg"]
     assert "ess_against_cost" in capsys.readouterr().out
-    with pytest.raises(InputError, match="no rows of engine"):
+    with pytest.raises(InputError, match="engine: no figures"):
         draw_figures(Choice("engine"), tmp_path, tmp_path / "figures")
     row("data").write(tmp_path)
     with pytest.raises(InputError, match="no figures of these rows"):
