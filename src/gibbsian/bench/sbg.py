@@ -42,9 +42,9 @@ _LARGE = references.Budget(ns=120, ladders=16, t_max=700, frame_ps=2, runs=32, r
 _FOLDING = references.Budget(ns=8, ladders=8, t_max=600, frame_ps=2, runs=32, run_ns=0.2, lag_ps=10)
 
 BUDGETS = {
-    "ACE-ALA-NME": Budget(references.BUDGETS["ACE-ALA-NME"], contiguous_ns=10, steps=6_000),
-    "AAA": Budget(references.BUDGETS["AAA"], contiguous_ns=10, steps=3_000),
-    "ACE-AAA-NME": Budget(references.BUDGETS["ACE-AAA-NME"], contiguous_ns=10, steps=1_500),
+    "ACE-ALA-NME": Budget(references.BUDGETS["ACE-ALA-NME"], contiguous_ns=4, steps=6_000),
+    "AAA": Budget(references.BUDGETS["AAA"], contiguous_ns=4, steps=2_000),
+    "ACE-AAA-NME": Budget(references.BUDGETS["ACE-AAA-NME"], contiguous_ns=4, steps=1_500),
     "AAAAAA": Budget(_LARGE, contiguous_ns=5, steps=500),
     "chignolin": Budget(_FOLDING, contiguous_ns=1, steps=300, draws=(1_000,), levels=20),
     "CLN025": Budget(_FOLDING, contiguous_ns=1, steps=300, draws=(1_000,), levels=20),
