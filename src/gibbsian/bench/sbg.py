@@ -38,18 +38,19 @@ from gibbsian.progress import Report, silent
 from gibbsian.sampling.orientation import orientation_ess
 from gibbsian.threads import one_thread
 
-_LARGE = references.Budget(ns=120, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20)
+_MEDIUM = references.Budget(ns=200, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=20)
+_LARGE = references.Budget(ns=30, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20)
 _FOLDING = references.Budget(ns=8, ladders=8, t_max=600, frame_ps=2, runs=32, run_ns=0.2, lag_ps=10)
 
 BUDGETS = {
     "ACE-ALA-NME": Budget(references.BUDGETS["ACE-ALA-NME"], contiguous_ns=4, steps=6_000),
-    "AAA": Budget(references.BUDGETS["AAA"], contiguous_ns=4, steps=2_000),
-    "ACE-AAA-NME": Budget(references.BUDGETS["ACE-AAA-NME"], contiguous_ns=4, steps=1_500),
-    "AAAAAA": Budget(_LARGE, contiguous_ns=5, steps=500),
-    "chignolin": Budget(_FOLDING, contiguous_ns=1, steps=300, draws=(1_000,), levels=20),
-    "CLN025": Budget(_FOLDING, contiguous_ns=1, steps=300, draws=(1_000,), levels=20),
+    "AAA": Budget(_MEDIUM, contiguous_ns=4, steps=2_000),
+    "ACE-AAA-NME": Budget(_LARGE, contiguous_ns=4, steps=500),
+    "AAAAAA": Budget(_LARGE, contiguous_ns=4, steps=300),
+    "chignolin": Budget(_FOLDING, contiguous_ns=1, steps=100, draws=(1_000,), levels=20),
+    "CLN025": Budget(_FOLDING, contiguous_ns=1, steps=100, draws=(1_000,), levels=20),
 }
-"""Systems, and what their rows cost; the last two only show that their recipes run."""
+"""Systems, and what their rows cost; those after the second only show that their recipes run."""
 
 SEEDS = {"ACE-ALA-NME": (0, 1, 2)}
 """Training seeds; one for the other systems."""
