@@ -58,7 +58,7 @@ def test_a_run_of_sbg_from_the_sequence_to_the_report(gauge: str, tmp_path: Path
     flow = load_flow(tmp_path / "run/model/flow.safetensors")
     assert isinstance(flow, TarFlow)
     assert flow.config.gauge == gauge
-    assert "affine autoregressive" in (tmp_path / "run/report.html").read_text()
+    assert "autoregressive transformer" in (tmp_path / "run/report.html").read_text()
     assert "2412.06329" in (tmp_path / "run/cite.bib").read_text()
 
 

@@ -76,6 +76,17 @@ PROPOSALS: dict[str, ProposalRecipe] = {
     ),
     "ecnf": ProposalRecipe("ecnf", {"path_noise": 0.01}, "ecnf", lr=2e-3, batch=64, draws=(300,), samplers=()),
     "ecnf_plus": ProposalRecipe("ecnf", {}, "ecnf_plus", lr=2e-3, batch=64, draws=(300,), samplers=()),
+    "eacf": ProposalRecipe(
+        "eacf",
+        base="eacf",
+        steps=0.2,
+        batch=64,
+        draws=(1_000,),
+        samplers=(),
+        cartesian=False,
+        systems=("ACE-ALA-NME",),
+        cost=15.0,
+    ),
 }
 """Proposals by the name that their rows begin with."""
 

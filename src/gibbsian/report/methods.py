@@ -92,8 +92,8 @@ _PROPOSALS = {
     "spline": "a coupling flow{size} over all bond lengths, angles and torsions, factorised as "
     "q(torsions) q(angles | torsions) q(bonds | angles, torsions), with rational-quadratic splines that "
     "are circular for proper torsions",
-    "sbg": "an affine autoregressive transformer flow{size} over Cartesian coordinates (TarFlow), as in Sequential "
-    "Boltzmann Generators",
+    "sbg": "an autoregressive transformer flow{size} over the Cartesian coordinates of all atoms (TarFlow), as in "
+    "Sequential Boltzmann Generators",
     "ecnf": _CONTINUOUS + "Transferable Boltzmann Generators (ECNF)",
     "ecnf_plus": _CONTINUOUS + "Sequential Boltzmann Generators (ECNF++)",
     "eacf": "an augmented coupling flow{size} over Cartesian and auxiliary coordinates, invariant under rigid motions "
