@@ -51,6 +51,35 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, if there is none.
+
+    Raises
+    ------
+    InputError
+        If that is impossible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write ({error.strerror}); choose another folder") from error
+
+
+def folder_of(parent: Path, name: str, settings: Any) -> Path:
+    """Make the sub-folder of what `name` makes with some settings: others have another one.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    place = parent / f"{name}-{digest}"
+    make_folder(place)
+    write_json(place / "settings.json", settings)
+    return place
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; a damaged file is an `InputError` that names it."""
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gibbsian.errors import InputError
-from gibbsian.files import read_json, write_json
+from gibbsian.files import make_folder, read_json, write_json
 
 _FIELDS = ("table", "system", "row", "seed", "metrics", "budget", "hardware", "command")
 
@@ -87,10 +87,7 @@ class Row:
             If the folder cannot be written.
         """
         path = self.key.path(results)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{path.parent}: cannot make the folder ({error.strerror}); choose another") from error
+        make_folder(path.parent)
         content = {
             **dataclasses.asdict(self.key),
             "metrics": {name: dataclasses.asdict(metric) for name, metric in self.metrics.items()},

@@ -20,7 +20,7 @@ from torch import Tensor
 from gibbsian.dynamics.exchange import Frames, GroupState, generators
 from gibbsian.dynamics.ladder import Swaps
 from gibbsian.errors import InputError
-from gibbsian.files import write_array, write_bytes
+from gibbsian.files import make_folder, write_array, write_bytes
 from gibbsian.potentials.base import LangevinState
 
 MOTION = ("x", "v", "energy", "force")
@@ -141,10 +141,7 @@ def existing(folder: str | Path) -> Iterator[str]:
     InputError
         If that is impossible.
     """
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot make the folder ({error.strerror}); choose another") from error
+    make_folder(Path(folder))
     yield str(folder)
 
 

@@ -13,6 +13,7 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.formats import DCD, HDF5, MMCIF, PDB, XTC, format_of
 from gibbsian.ensemble.weights import resample
 from gibbsian.errors import InputError
+from gibbsian.files import make_folder
 
 if TYPE_CHECKING:
     import mdtraj
@@ -74,10 +75,7 @@ def export(ensemble: Ensemble, folder: Path | str, *, n: int = 1000, seed: int =
     folder = Path(folder)
     index = resample(ensemble.weights, n, seed=seed)
     trajectory, structure = folder / "ensemble.xtc", folder / "topology.pdb"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot write ({error.strerror}); choose another folder") from error
+    make_folder(folder)
     write_trajectory(trajectory, ensemble.topology, _centred(ensemble, index))
     write_trajectory(structure, ensemble.topology, next(_centred(ensemble, index[:1])))
     return trajectory, structure

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gibbsian.errors import InputError
-from gibbsian.files import write_text
+from gibbsian.files import make_folder, write_text
 from gibbsian.report.svg import MUTED, PAPER, RULE, SERIES, new_figure, standalone, style, to_svg
 
 _MARKERS = "osD^vP*"
@@ -165,10 +165,7 @@ def write_figures(figures: Mapping[str, str], folder: Path) -> list[Path]:
     InputError
         If the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot make the folder ({error.strerror}); choose another") from error
+    make_folder(folder)
     paths = [folder / f"{name}.svg" for name in figures]
     for path, svg in zip(paths, figures.values(), strict=True):
         write_text(path, standalone(svg))

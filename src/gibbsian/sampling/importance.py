@@ -24,7 +24,7 @@ from gibbsian.chem.topology import Topology
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.weights import ess
 from gibbsian.errors import InputError
-from gibbsian.files import read_json, write_array, write_json
+from gibbsian.files import make_folder, read_json, write_array, write_json
 from gibbsian.models.base import Proposal, SamplingProposal
 from gibbsian.parallel.group import first_does, in_step
 from gibbsian.parallel.group import size as processes
@@ -193,10 +193,7 @@ def _claim(folder: Path, settings: dict[str, int]) -> None:
         if found != settings:
             raise InputError(f"{path}: samples of {found}, now {settings}; use another folder or the same settings")
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot write ({error.strerror}); choose another folder") from error
+    make_folder(folder)
     write_json(path, settings)
 
 

@@ -9,8 +9,6 @@ proposal's density for each step. Only the last point is tested and nothing is r
 Each path is independent of the others: there is no lineage, and the errors are those of importance samples.
 """
 
-import hashlib
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from gibbsian.chem.topology import Topology
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.weights import ess
 from gibbsian.errors import InputError
-from gibbsian.files import write_json
+from gibbsian.files import folder_of
 from gibbsian.models.base import Proposal, SamplingProposal
 from gibbsian.models.storage import read_tensors, write_tensors
 from gibbsian.progress import Report, silent
@@ -174,7 +172,8 @@ def sample_langevin(
     dense, settings = require_density(proposal, "Langevin paths"), settings or LangevinSettings()
     if n < 1:
         raise InputError(f"Langevin paths: n = {n}; give a positive number")
-    place = None if folder is None else _claim(folder, settings, seed, topology.n_atoms)
+    made_from = {"seed": seed, "n_atoms": topology.n_atoms, "settings": asdict(settings)}
+    place = None if folder is None else folder_of(folder, "langevin", made_from)
     run = _Run(dense, target, settings, seed)
     with frozen(dense):
         step, threshold, calls = _prepare(run, place)
@@ -296,19 +295,6 @@ def _finish(
         provenance=provenance,
         draws=draws,
     )
-
-
-def _claim(folder: Path, settings: LangevinSettings, seed: int, n_atoms: int) -> Path:
-    """Make the sub-folder of these settings."""
-    made_from = {"seed": seed, "n_atoms": n_atoms, "settings": asdict(settings)}
-    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
-    place = folder / f"langevin-{digest}"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{place}: cannot write ({error.strerror}); choose another folder") from error
-    write_json(place / "settings.json", made_from)
-    return place
 
 
 def _stored(place: Path | None, name: str) -> Chunk | None:

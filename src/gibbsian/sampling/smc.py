@@ -24,6 +24,7 @@ from gibbsian.chem.topology import Topology
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.weights import Scheme, ess
 from gibbsian.errors import InputError
+from gibbsian.files import folder_of
 from gibbsian.models.base import LatentProposal, Proposal, SamplingProposal
 from gibbsian.parallel.group import first_does, in_step
 from gibbsian.progress import Report, silent
@@ -42,7 +43,7 @@ from gibbsian.sampling.kernels import (
 from gibbsian.sampling.resampling import Ancestry, ancestry, draw_parents
 from gibbsian.sampling.schedule import coefficients, increment, next_time
 from gibbsian.sampling.shards import in_shards, within_memory
-from gibbsian.sampling.smc_state import LATEST, START, SmcSettings, SmcState, claim, read_state, write_state
+from gibbsian.sampling.smc_state import LATEST, START, SmcSettings, SmcState, read_state, write_state
 from gibbsian.sampling.truncation import Cut, Truncated, clip_weights, clipped, find_cut
 from gibbsian.targets.base import Target
 from gibbsian.targets.extended import Extended
@@ -117,7 +118,8 @@ def sample_smc(
     dense, settings = require_density(proposal, "sequential Monte Carlo"), settings or SmcSettings()
     if n < 1:
         raise InputError(f"sequential Monte Carlo: n = {n}; give a positive number")
-    place = None if folder is None else first_does(partial(claim, folder, settings, n, seed, topology.n_atoms))
+    made_from = {"n": n, "seed": seed, "n_atoms": topology.n_atoms, "settings": asdict(settings)}
+    place = None if folder is None else first_does(partial(folder_of, folder, "smc", made_from))
     report = in_step(report)
     with frozen(dense):
         drawn = read_state(place, START)

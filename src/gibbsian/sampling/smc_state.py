@@ -1,8 +1,6 @@
 """Settings of sequential Monte Carlo, its state, and both on disk."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ from torch import Tensor
 
 from gibbsian.ensemble.weights import Scheme
 from gibbsian.errors import InputError
-from gibbsian.files import write_json
 from gibbsian.models.storage import read_tensors, write_tensors
 from gibbsian.parallel.group import is_first
 from gibbsian.sampling.bridge import Particles
@@ -154,19 +151,6 @@ class SmcState:
     def full_log_w(self) -> NDArray[np.float64]:
         """(n,) log weights with everything that resampling took out, whose mean is the estimate of Z."""
         return self.log_w.numpy() + self.log_z
-
-
-def claim(folder: Path, settings: SmcSettings, n: int, seed: int, n_atoms: int) -> Path:
-    """Make the sub-folder of these settings."""
-    made_from = {"n": n, "seed": seed, "n_atoms": n_atoms, "settings": asdict(settings)}
-    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
-    place = folder / f"smc-{digest}"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{place}: cannot write ({error.strerror}); choose another folder") from error
-    write_json(place / "settings.json", made_from)
-    return place
 
 
 def write_state(place: Path | None, name: str, state: SmcState) -> None:

@@ -7,8 +7,6 @@ plain replica exchange, a good one nearly independent samples. One temperature w
 Metropolis alone. All samples have equal weights; a ladder is one line of descent.
 """
 
-import hashlib
-import json
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +22,7 @@ from gibbsian.dynamics.ladder import Swaps, first_swaps, statistical_inefficienc
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.weights import ess
 from gibbsian.errors import GibbsianError, InputError
-from gibbsian.files import write_array, write_json
+from gibbsian.files import folder_of, write_array
 from gibbsian.models.base import Proposal, SamplingProposal
 from gibbsian.models.storage import read_tensors, write_tensors
 from gibbsian.progress import Report, silent
@@ -202,7 +200,8 @@ def sample_exchange(
         raise InputError(f"replica exchange with a proposal: n = {n}; give a positive number")
     temperatures = temperature_ladder(temperature, settings.t_max, topology.n_atoms, settings.n_temperatures)
     beta = torch.tensor([temperature / t for t in temperatures], dtype=torch.float64)
-    place = None if folder is None else _claim(folder, settings, seed, temperatures, topology.n_atoms)
+    made_from = {"seed": seed, "n_atoms": topology.n_atoms, "temperatures": temperatures, "settings": asdict(settings)}
+    place = None if folder is None else folder_of(folder, "exchange", made_from)
     goal = settings.equilibration + math.ceil(n / settings.ladders) * settings.every
     with frozen(dense), torch.no_grad():
         bridge = Bridge(Extended(Nothing(target.n_atoms), dense.log_gauge), target)
@@ -424,24 +423,6 @@ def _slowest(positions: Tensor, energies: Tensor) -> float:
         _, directions = torch.linalg.eigh(distances.T @ distances)
         series += list((distances @ directions[:, -COMPONENTS:]).T.reshape(-1, *energies.shape))
     return max(statistical_inefficiency(values) for values in series)
-
-
-def _claim(folder: Path, settings: SwapSettings, seed: int, temperatures: tuple[float, ...], n_atoms: int) -> Path:
-    """Make the sub-folder of these settings."""
-    made_from = {
-        "seed": seed,
-        "n_atoms": n_atoms,
-        "temperatures": list(temperatures),
-        "settings": asdict(settings),
-    }
-    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
-    place = folder / f"exchange-{digest}"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{place}: cannot write ({error.strerror}); choose another folder") from error
-    write_json(place / "settings.json", made_from)
-    return place
 
 
 def _save(place: Path | None, state: SwapState, frames: Frames, index: int) -> None:
