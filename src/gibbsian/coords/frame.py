@@ -35,6 +35,13 @@ def middle_frame(topology: Topology) -> Frame:
     return whole[len(whole) // 2]
 
 
+def local_axes(x_a: Tensor, x_b: Tensor, x_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return unit vectors (..., 3) of three points: along b to a, from there towards c, and perpendicular to both."""
+    e1 = _unit(x_a - x_b)
+    e3 = _unit(torch.linalg.cross(x_b - x_c, e1))
+    return e1, torch.linalg.cross(e3, e1), e3
+
+
 def to_frame(x: Tensor, frame: Frame) -> Tensor:
     """Turn and shift conformations `x` (B, n, 3) into the frame of three of their atoms."""
     first, second, third = frame

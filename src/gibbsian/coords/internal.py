@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gibbsian.chem.topology import Topology
+from gibbsian.coords.frame import local_axes
 from gibbsian.coords.zmatrix import ZMatrix, build_zmatrix
 
 LOG_8_PI_SQUARED = math.log(8.0 * math.pi**2)
@@ -91,12 +92,8 @@ class InternalCoordinates:
         for rows in self._stages:
             a, b, c = self._references[rows].unbind(1)
             target = self._atoms[rows].to(x.device)
-            x_a, x_b, x_c = x[a], x[b], x[c]
-            e1 = x_a - x_b
-            e1 = e1 / _norm(e1)[..., None]
-            e3 = torch.linalg.cross(x_b - x_c, e1)
-            e3 = e3 / _norm(e3)[..., None]
-            e2 = torch.linalg.cross(e3, e1)
+            x_a = x[a]
+            e1, e2, e3 = local_axes(x_a, x[b], x[c])
             d = local[rows - 3]
             placed = x_a + d[..., :1] * e1 + d[..., 1:2] * e2 + d[..., 2:] * e3
             x = x.index_copy(0, target, placed)

@@ -10,15 +10,8 @@ import torch
 from torch import Tensor
 
 from gibbsian.chem.topology import Topology
-from gibbsian.coords.frame import Frame, to_frame
+from gibbsian.coords.frame import Frame, local_axes, to_frame
 from gibbsian.coords.zmatrix import build_zmatrix
-
-
-def local_axes(x_a: Tensor, x_b: Tensor, x_c: Tensor) -> Tensor:
-    """Axes (..., 3, 3), in columns, of three points (..., 3): along b to a, in the plane of c, and perpendicular."""
-    e1 = _unit(x_a - x_b)
-    e3 = _unit(torch.linalg.cross(x_b - x_c, e1))
-    return torch.stack([e1, torch.linalg.cross(e3, e1), e3], -1)
 
 
 class LocalCoordinates:
@@ -50,7 +43,7 @@ class LocalCoordinates:
         body = to_frame(x, self.frame)
         a, b, c = self._references[3:].unbind(1)
         placed = self.atoms[3:]
-        axes = local_axes(body[:, a], body[:, b], body[:, c])
+        axes = torch.stack(local_axes(body[:, a], body[:, b], body[:, c]), -1)
         vectors = (axes * (body[:, placed] - body[:, a])[..., None]).sum(-2)
         return body.index_copy(1, placed.to(body.device), vectors)
 
@@ -60,11 +53,7 @@ class LocalCoordinates:
         for rows in self._stages:
             a, b, c = self._references[rows].unbind(1)
             placed = self.atoms[rows]
-            axes = local_axes(body[:, a], body[:, b], body[:, c])
+            axes = torch.stack(local_axes(body[:, a], body[:, b], body[:, c]), -1)
             position = body[:, a] + (axes * local[:, placed, None, :]).sum(-1)
             body = body.index_copy(1, placed.to(body.device), position)
         return body
-
-
-def _unit(v: Tensor) -> Tensor:
-    return v / torch.linalg.vector_norm(v, dim=-1, keepdim=True)
