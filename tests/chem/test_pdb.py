@@ -5,7 +5,6 @@ import pytest
 from chem_helpers import energy
 
 from gibbsian.chem.convert import pdb_string, write_pdb
-from gibbsian.chem.pdb import read_structures
 from gibbsian.chem.system import System
 from gibbsian.errors import InputError
 
@@ -144,22 +143,3 @@ def test_missing_file_and_folder(tmp_path):
     other.write_text("hello")
     with pytest.raises(InputError, match="unknown kind of file"):
         System.from_pdb(other)
-
-
-def test_models_round_trip_in_another_order_and_relabelled(tmp_path, peptide):
-    rng = np.random.default_rng(3)
-    x = peptide.positions + 0.01 * rng.standard_normal((3, peptide.n_atoms, 3))
-    swapped = x.copy()
-    a, b = peptide.topology.find(0, "HA2"), peptide.topology.find(0, "HA3")
-    swapped[:, [a, b]] = x[:, [b, a]]
-    path = tmp_path / "models.pdb"
-    write_pdb(path, peptide.topology, swapped)
-    topology, y = read_structures(path, peptide.topology)
-    assert topology is peptide.topology
-    np.testing.assert_allclose(y, x, atol=6e-5)
-    free, z = read_structures(path)
-    assert free.atom_names == peptide.topology.atom_names
-    np.testing.assert_array_equal(free.bonds, peptide.topology.bonds)
-    np.testing.assert_array_equal(z, y)
-    with pytest.raises(InputError, match="is missing"):
-        read_structures(path, System.from_sequence("GAHTIPR").topology)

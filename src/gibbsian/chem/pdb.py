@@ -1,4 +1,4 @@
-"""Read PDB and mmCIF files: one protein chain, repaired and checked, or the models of a trajectory."""
+"""Read PDB and mmCIF files: one protein chain, repaired and checked."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gibbsian.chem.build import add_hydrogens, assemble
-from gibbsian.chem.convert import in_nanometers, nanometers, topology_from_openmm
+from gibbsian.chem.convert import in_nanometers, nanometers
 from gibbsian.chem.hydrogens import relabel_hydrogens
 from gibbsian.chem.pdb_checks import check_backbone, check_chirality, describe, is_solvent, screen
 from gibbsian.chem.residues import ALIASES, VARIANTS
@@ -217,68 +217,3 @@ def _without_hydrogens(topology: "app.Topology", positions: Floats) -> tuple["ap
 def _complete(topology: "app.Topology", positions: Floats, variants: list[str | None]) -> tuple[Topology, Floats, int]:
     result, x = add_hydrogens(topology, positions, variants)
     return result, relabel_hydrogens(result, x), result.n_atoms - topology.getNumAtoms()
-
-
-def read_structures(path: str | Path, topology: Topology | None = None) -> tuple[Topology, Floats]:
-    """Read all models of a PDB or mmCIF file; hydrogens are relabelled to the canonical handedness.
-
-    Parameters
-    ----------
-    path
-        One protein chain with all its hydrogens; solvent is left out.
-    topology
-        If given, atoms are reordered to it by residue and name.
-
-    Returns
-    -------
-    Topology, and (n, n_atoms, 3) nm.
-
-    Raises
-    ------
-    InputError
-        As `System.from_pdb`, or naming the first atom of `topology` that the file lacks.
-    """
-    from openmm import app
-
-    path = Path(path)
-    fixer, _ = _open(path)
-    screen(path, app.Modeller(fixer.topology, fixer.positions).topology)
-    cif = path.suffix.lower() in CIF_SUFFIXES
-    file = app.PDBxFile(str(path)) if cif else app.PDBFile(str(path))
-    frames = [in_nanometers(file.getPositions(asNumpy=True, frame=k)) for k in range(file.getNumFrames())]
-    modeller = app.Modeller(file.topology, file.positions)
-    solvent = [r for r in file.topology.residues() if is_solvent(r)]
-    keep = [a.index for r in file.topology.residues() if not is_solvent(r) for a in r.atoms()]
-    modeller.delete(solvent)
-    found = topology_from_openmm(modeller.topology)
-    if {len(frame) for frame in frames} != {file.topology.getNumAtoms()}:
-        raise InputError(f"{path}: models differ in their number of atoms; give models of one molecule")
-    x = np.array(frames, dtype=np.float64)[:, keep]
-    if not np.isfinite(x).all():
-        raise InputError(
-            f"{path}: model {int(np.argwhere(~np.isfinite(x))[0, 0]) + 1} has no finite position; repair it"
-        )
-    if topology is not None:
-        x = x[:, _match(path, found, topology)]
-        found = topology
-    return found, relabel_hydrogens(found, x)
-
-
-def _match(path: Path, found: Topology, wanted: Topology) -> list[int]:
-    order = []
-    for residue, name in zip(wanted.residue_index.tolist(), wanted.atom_names, strict=True):
-        index = found.find(residue, name)
-        if index is None:
-            where = f"{wanted.residue_names[residue]} {wanted.residue_ids[residue]}"
-            raise InputError(f"{path}: atom {name} of {where} is missing; give structures of {_short(wanted)}")
-        order.append(index)
-    if found.n_atoms != wanted.n_atoms:
-        raise InputError(
-            f"{path}: has {found.n_atoms} atoms, {_short(wanted)} has {wanted.n_atoms}; give the same molecule"
-        )
-    return order
-
-
-def _short(topology: Topology) -> str:
-    sequence = "-".join(topology.residue_names)
-    return sequence if len(sequence) < 60 else f"{sequence[:56]}..."

@@ -94,12 +94,6 @@ def parent(name: str) -> str:
     return VARIANTS.get(name, name)
 
 
-def one_letter(name: str) -> str:
-    """One-letter code of a residue or its variants; ``X`` for caps and anything else."""
-    codes = {parent(three): one for one, three in ONE_LETTER.items()}
-    return codes.get(parent(name), "X")
-
-
 def symmetry_groups(topology: Topology) -> list[Symmetry]:
     """Return groups of interchangeable atoms, in residue order.
 

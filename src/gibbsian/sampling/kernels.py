@@ -24,8 +24,6 @@ from gibbsian.sampling.bridge import Bridge, Coefficients, Particles
 KernelName = Literal["mala", "hmc", "ula", "rwm"]
 RegenForm = Literal["mix", "subset"]
 KERNELS: tuple[KernelName, ...] = get_args(KernelName)
-GRADIENTS: tuple[KernelName, ...] = ("mala", "hmc", "ula")
-"""Kernels that need the gradients of both energies."""
 ACCEPTANCE = {"mala": 0.574, "hmc": 0.65, "rwm": 0.234, "ula": 0.99, "regen": 0.3}
 """What the steps are adapted to; for `ula`, which accepts everything, what the test of `mala` would have accepted."""
 LEAPFROG = 5
