@@ -1,10 +1,9 @@
 import math
 
-import numpy as np
 import pytest
 import torch
+from small_flows import CHAIN
 
-from gibbsian.chem.topology import Topology
 from gibbsian.coords.internal import InternalCoordinates, mean_free_constant, wrap
 from gibbsian.errors import InputError
 from gibbsian.models.spline import SplineConfig, SplineFlow
@@ -12,14 +11,6 @@ from gibbsian.models.standardise import Standardise, fit_statistics
 from gibbsian.testing.proposal import check_normalisation, check_proposal
 
 CONFIG = SplineConfig(couplings=(4, 2, 2), bins=4, hidden=16)
-CHAIN = Topology(
-    atom_names=("C1", "C2", "C3", "C4", "F1"),
-    elements=("C", "C", "C", "C", "F"),
-    residue_index=np.zeros(5, dtype=np.int64),
-    residue_names=("MOL",),
-    residue_ids=("1",),
-    bonds=np.array([[0, 1], [1, 2], [2, 3], [2, 4]]),
-)
 
 
 class Springs:

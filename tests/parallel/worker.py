@@ -22,6 +22,7 @@ from gibbsian.sampling.importance import sample_snis
 from gibbsian.sampling.smc import sample_smc
 from gibbsian.sampling.smc_state import SmcSettings
 from gibbsian.targets.boltzmann import Boltzmann
+from gibbsian.testing.reports import stop_at
 from gibbsian.testing.toy_proposals import LoosePair
 from gibbsian.testing.toys import DoubleWell, toy_system
 from gibbsian.training.loop import train
@@ -35,23 +36,12 @@ STAGES = [
 SMC = SmcSettings(kernel="mala", chunk=100, threshold=0.9, conditional_ess=0.8)
 
 
-class StopAt:
-    """A report that stops once, as a person does at the first process only."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def __call__(self, done: float, total: float, /, **figures: float | str) -> None:
-        if done == self.step:
-            raise StoppedError("stopped")
-
-
 def trained(kind: str, folder: Path, stop: int = 0) -> torch.nn.Module:
     """Train a toy, or a part of the way."""
     toy = Butane() if kind == "spline" else Springs()
     data = toy.data(400)
     flow = new_flow(data) if isinstance(toy, Butane) else new_tarflow(data).double()
-    report = StopAt(stop) if stop and is_first() else silent
+    report = stop_at(stop) if stop and is_first() else silent
     return train(flow, data, STAGES, SETTINGS, folder, report, toy)
 
 

@@ -11,10 +11,12 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError, OutOfMemoryError, StoppedError
 from gibbsian.sampling.importance import log_weights, sample_snis, stream
 from gibbsian.testing.proposal import check_proposal
+from gibbsian.testing.reports import stop_at
 from gibbsian.testing.sampling import (
     Broken,
     MixtureProposal,
     SamplingOnly,
+    Stray,
     broad_proposal,
     check_log_z,
     check_sampler,
@@ -67,12 +69,8 @@ def test_interrupted_run_equals_undisturbed(tmp_path):
     _, target = mixture_target()
     whole = draw(broad_proposal(), target, 950, folder=tmp_path / "a", chunk=200)
 
-    def stop(done, total, /, **figures):
-        if done >= 400:
-            raise StoppedError("stopped")
-
     with pytest.raises(StoppedError):
-        draw(broad_proposal(), target, 950, folder=tmp_path / "b", chunk=200, report=stop)
+        draw(broad_proposal(), target, 950, folder=tmp_path / "b", chunk=200, report=stop_at(400))
     # A kill between the two files of a chunk, and a damaged file.
     (tmp_path / "b" / "positions-00002.npy").write_bytes(b"half")
     (tmp_path / "b" / "numbers-00001.npy").write_bytes(b"")
@@ -128,14 +126,8 @@ def test_top_up_until_ess():
 
 
 def test_non_finite_energies_and_coordinates_are_counted():
-    class Sometimes(MixtureProposal):
-        def sample(self, n, generator):
-            x, log_q = super().sample(n, generator)
-            x[0] = torch.nan
-            return x, log_q
-
     _, target = mixture_target()
-    ensemble = draw(Sometimes(broad_proposal().mixture), Broken(target, 0.0), 1000, chunk=1000)
+    ensemble = draw(Stray(broad_proposal().mixture), Broken(target, 0.0), 1000, chunk=1000)
     assert ensemble.log_w[0] == -np.inf
     assert np.isfinite(ensemble.positions).all()
     assert ensemble.provenance["non_finite"] == np.isneginf(ensemble.log_w).sum() > 100

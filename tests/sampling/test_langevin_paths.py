@@ -11,9 +11,10 @@ from gibbsian.sampling.importance import sample_snis
 from gibbsian.sampling.langevin_paths import LangevinSettings, sample_langevin
 from gibbsian.sampling.path_weights import energy_and_laplacian, ode_weights, path_weights, run_paths
 from gibbsian.targets.boltzmann import Boltzmann
+from gibbsian.testing.reports import stop_at
 from gibbsian.testing.sampling import (
     Broken,
-    MixtureProposal,
+    Stray,
     broad_proposal,
     check_log_z,
     check_sampler,
@@ -175,12 +176,8 @@ def test_interrupted_run_equals_undisturbed_and_tops_up(tmp_path):
     options = {"chunk": 100, "steps": 10, "energy_delta": 0.01}
     whole = draw(LoosePair(), PAIR, 250, **options)
 
-    def stop(done, total, /, **figures):
-        if done == 200:
-            raise StoppedError("stopped")
-
     with pytest.raises(StoppedError):
-        draw(LoosePair(), PAIR, 250, folder=tmp_path, report=stop, **options)
+        draw(LoosePair(), PAIR, 250, folder=tmp_path, report=stop_at(200), **options)
     resumed = draw(LoosePair(), PAIR, 250, folder=tmp_path, **options)
     assert same(whole, resumed)
     assert whole.provenance == resumed.provenance
@@ -190,14 +187,8 @@ def test_interrupted_run_equals_undisturbed_and_tops_up(tmp_path):
 
 
 def test_walls_and_broken_coordinates_are_survived():
-    class Sometimes(MixtureProposal):
-        def sample(self, n, generator):
-            x, log_q = super().sample(n, generator)
-            x[0] = torch.nan
-            return x, log_q
-
     _, target = mixture_target()
-    ensemble = draw(Sometimes(broad_proposal().mixture), Broken(target, 0.0), 2000, step=0.01, chunk=2000)
+    ensemble = draw(Stray(broad_proposal().mixture), Broken(target, 0.0), 2000, step=0.01, chunk=2000)
     value, error = ensemble.log_z
     assert abs(value - 2.0 - math.log(0.8)) < 4 * error
     assert np.isfinite(ensemble.positions).all()

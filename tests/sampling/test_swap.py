@@ -8,6 +8,7 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import GibbsianError, InputError, StoppedError
 from gibbsian.sampling.swap import SwapSettings, sample_exchange
 from gibbsian.targets.boltzmann import Boltzmann
+from gibbsian.testing.reports import stop_at
 from gibbsian.testing.sampling import Broken, MixtureProposal, SamplingOnly, broad_proposal, mixture_target
 from gibbsian.testing.toy_proposals import DriftingPair, LoosePair
 from gibbsian.testing.toys import DoubleWell, GaussianMixture, toy_system
@@ -88,12 +89,8 @@ def test_good_proposals_give_independent_samples():
 def test_interrupted_run_equals_undisturbed_and_goes_on(tmp_path):
     whole = draw(LoosePair(), PAIR, 600, **{**QUICK, "chunk": 160})
 
-    def stop(done, total, /, **figures):
-        if done >= 300:
-            raise StoppedError("stopped")
-
     with pytest.raises(StoppedError):
-        draw(LoosePair(), PAIR, 600, folder=tmp_path, report=stop, **{**QUICK, "chunk": 160})
+        draw(LoosePair(), PAIR, 600, folder=tmp_path, report=stop_at(300), **{**QUICK, "chunk": 160})
     resumed = draw(LoosePair(), PAIR, 600, folder=tmp_path, **{**QUICK, "chunk": 160})
     for name in ("positions", "u", "lineage"):
         assert np.array_equal(getattr(whole, name), getattr(resumed, name))

@@ -13,6 +13,7 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError, StoppedError
 from gibbsian.models.spline import SplineConfig, SplineFlow
 from gibbsian.progress import Report
+from gibbsian.testing.reports import stop_at
 from gibbsian.testing.training import check_resumable
 from gibbsian.training.loop import train
 from gibbsian.training.stages import Stage, TrainSettings
@@ -78,24 +79,13 @@ def weights_of(flow: torch.nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in flow.state_dict().items()}
 
 
-class StopAt:
-    """A report that stops the run once, at the given step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def __call__(self, done: float, total: float, /, **figures: float | str) -> None:
-        if done == self.step:
-            raise StoppedError("stopped")
-
-
 @pytest.mark.parametrize("stop", [5, 10, 15, 25])
 def test_resume_gives_the_same_bits_in_every_stage(tmp_path, stop):
     butane = Butane()
     data = butane.data()
     whole = train(new_flow(data), data, STAGES, SETTINGS, tmp_path / "whole", target=butane)
     with pytest.raises(StoppedError):
-        train(new_flow(data), data, STAGES, SETTINGS, tmp_path / "parts", StopAt(stop), butane)
+        train(new_flow(data), data, STAGES, SETTINGS, tmp_path / "parts", stop_at(stop), butane)
     with (tmp_path / "parts" / "log.jsonl").open("a") as file:
         file.write(json.dumps({"step": stop + 1}) + "\n" + '{"step": 2')  # what a kill leaves behind
     resumed = train(new_flow(data), data, STAGES, SETTINGS, tmp_path / "parts", target=butane)

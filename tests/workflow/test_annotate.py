@@ -19,6 +19,7 @@ from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.export import write_trajectory
 from gibbsian.errors import InputError, StoppedError
 from gibbsian.potentials.restraints import Custom
+from gibbsian.testing.reports import stop_at
 from gibbsian.units import kt
 from gibbsian.workflow import energies, importing
 from gibbsian.workflow.annotating import annotate_trajectory
@@ -47,14 +48,6 @@ def expected(system: System, frames: np.ndarray) -> np.ndarray:
     return energy.numpy() / kt(300.0)
 
 
-def stop_after(n: float):
-    def report(done: float, total: float, /, **figures: float | str) -> None:
-        if done >= n:
-            raise StoppedError("enough")
-
-    return report
-
-
 def test_a_trajectory_becomes_an_ensemble(
     tmp_path: Path, system: System, frames: np.ndarray, expected: np.ndarray
 ) -> None:
@@ -62,7 +55,7 @@ def test_a_trajectory_becomes_an_ensemble(
     write_trajectory(top, system.topology, frames[:1])
     write_trajectory(dcd, system.topology, frames)
     with pytest.raises(StoppedError):
-        list(annotate_trajectory(dcd, str(top), out, CHOICES, "torch", stop_after(2000)))
+        list(annotate_trajectory(dcd, str(top), out, CHOICES, "torch", stop_at(2000)))
     done = {p.name: p.stat().st_mtime_ns for p in (out / "parts").glob("*.npy")}
     assert sorted(done) == ["000000000.npy", "000001000.npy"]
     with pytest.raises(InputError, match="other frames or another force field"):
@@ -84,7 +77,7 @@ def test_a_trajectory_becomes_an_ensemble(
     # DCD keeps float32 in Angstrom: 1e-8 nm of rounding.
     np.testing.assert_allclose(result.u, expected, atol=2e-3)
     assert not (out / "parts").exists()
-    again = list(annotate_trajectory(dcd, str(top), out, CHOICES, "torch", stop_after(0)))
+    again = list(annotate_trajectory(dcd, str(top), out, CHOICES, "torch", stop_at(0)))
     assert "already" in again[-1]
     with pytest.raises(InputError, match="holds another ensemble"):
         list(annotate_trajectory(dcd, str(top), out, CHOICES, "openmm"))
@@ -178,7 +171,7 @@ def test_import_continues_where_it_was_stopped(
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     folder = tmp_path / "run"
     with open_run(read_settings(tmp_path / "tiny.yaml"), folder, "tiny.yaml") as run, pytest.raises(StoppedError):
-        list(importing.import_trajectory(run, tmp_path / "x.npy", report=stop_after(1000)))
+        list(importing.import_trajectory(run, tmp_path / "x.npy", report=stop_at(1000)))
     assert (folder / "annotation" / "000000000.npy").exists()
     with open_run(settings_of(folder), folder, "run.yaml") as run:
         list(importing.import_trajectory(run, tmp_path / "x.npy"))

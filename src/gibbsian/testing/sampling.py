@@ -62,6 +62,17 @@ class MixtureProposal:
 
 
 @dataclass(eq=False)
+class Stray(MixtureProposal):
+    """A proposal of which the first draw of every batch has no finite coordinates."""
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw `n` samples (n, 1, 3) and their log density (n,)."""
+        x, log_q = super().sample(n, generator)
+        x[0] = torch.nan
+        return x, log_q
+
+
+@dataclass(eq=False)
 class SamplingOnly:
     """A proposal without a density, which samplers that need one must refuse."""
 
