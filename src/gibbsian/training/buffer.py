@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+COLUMNS = ("x", "log_w", "log_q", "log_size")
+
 
 @dataclass
 class Buffer:
-    """Generations of (x, u, log q) with self-normalised weights.
+    """Generations of (x, log w, log q) with self-normalised weights.
 
     A sample keeps the log density of its own generator: using a later flow's density instead would be biased. Each
     generation is normalised by itself and enters in proportion to its effective size, so that a poor early generation
@@ -17,13 +19,16 @@ class Buffer:
     Attributes
     ----------
     x, log_w
-        Per generation: (n, n_atoms, 3) float32 nm and (n,) float64 log weights -u - log q, normalised to sum one.
+        Per generation: (n, n_atoms, 3) float32 nm and (n,) float64 log weights, normalised to sum one.
+    log_q
+        Per generation: (n,) float64 log density of the generator at `x`.
     log_size
         Per generation: logarithm of its effective number of samples, ().
     """
 
     x: list[Tensor] = field(default_factory=list)
     log_w: list[Tensor] = field(default_factory=list)
+    log_q: list[Tensor] = field(default_factory=list)
     log_size: list[Tensor] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -32,17 +37,23 @@ class Buffer:
     def add(self, x: Tensor, u: Tensor, log_q: Tensor) -> float:
         """Store one generation and return its effective sample size; non-finite energies have weight zero."""
         log_w = torch.nan_to_num(-u - log_q, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
-        return self.add_weighted(x, log_w)
+        return self.add_weighted(x, log_w, log_q)
 
-    def add_weighted(self, x: Tensor, log_w: Tensor, effective: float | None = None) -> float:
+    def add_weighted(self, x: Tensor, log_w: Tensor, log_q: Tensor, effective: float | None = None) -> float:
         """Store a generation with log weights (n,), and its effective number where the weights do not tell it."""
         keep = torch.isfinite(log_w)
         log_w = (log_w[keep] - torch.logsumexp(log_w[keep], 0)).double()
         self.x.append(x[keep].float())
         self.log_w.append(log_w)
+        self.log_q.append(log_q[keep].double())
         size = torch.exp(-torch.logsumexp(2.0 * log_w, 0)) if effective is None else log_w.new_tensor(effective)
         self.log_size.append(size.log())
         return float(self.log_size[-1].exp())
+
+    def keep_last(self, generations: int) -> None:
+        """Forget all but the last generations."""
+        for column in (self.x, self.log_w, self.log_q, self.log_size):
+            del column[:-generations]
 
     @property
     def effective(self) -> float:
@@ -56,12 +67,11 @@ class Buffer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything by name, for a checkpoint."""
-        columns = {"x": self.x, "log_w": self.log_w, "log_size": self.log_size}
+        columns = {name: getattr(self, name) for name in COLUMNS}
         return {f"{k}.{name}": tensor for name, column in columns.items() for k, tensor in enumerate(column)}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "Buffer":
         """Rebuild from `tensors`."""
-        n = len(tensors) // 3
-        x, log_w, log_size = ([tensors[f"{k}.{name}"] for k in range(n)] for name in ("x", "log_w", "log_size"))
-        return cls(x, log_w, log_size)
+        n = len(tensors) // len(COLUMNS)
+        return cls(*([tensors[f"{k}.{name}"] for k in range(n)] for name in COLUMNS))

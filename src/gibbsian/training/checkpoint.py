@@ -21,7 +21,7 @@ FORMAT = "gibbsian-training-1"
 FILE = "checkpoint.safetensors"
 _COUNTERS = (
     *("step", "stage", "updates", "skipped", "in_a_row"),
-    *("best_loss", "held_out", "bad", "stopped", "judged", "rejected"),
+    *("best_loss", "held_out", "bad", "stopped", "judged", "rejected", "notes"),
 )
 _PARTS = ("model", "ema", "best", "teacher", "buffer", "optimiser")
 
@@ -52,6 +52,8 @@ class Run:
         Last held-out loss, evaluations without progress, whether the stage ended early.
     judged, rejected
         Whether the guard has compared the stage with what was before, and taken that back.
+    notes
+        What else the training has to remember, in terms of JSON.
     """
 
     model: Any
@@ -72,6 +74,7 @@ class Run:
     stopped: bool = False
     judged: bool = False
     rejected: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, model: Any, seed: int) -> Self:

@@ -64,7 +64,9 @@ def add_own(buffer: Buffer, model: Trainable, stage: Stage, target: Extended, te
         seed=seed,
     )
     effective = float(found.provenance["effective"])
-    buffer.add_weighted(torch.from_numpy(found.positions), torch.from_numpy(found.log_w), effective)
+    assert found.log_q is not None
+    x, log_w, log_q = (torch.from_numpy(column) for column in (found.positions, found.log_w, found.log_q))
+    buffer.add_weighted(x, log_w, log_q, effective)
 
 
 @torch.no_grad()

@@ -1,0 +1,260 @@
+"""Lead a flow to the Boltzmann distribution by energies alone.
+
+Every step draws from the flow, chooses the next target q^a p^b, weights the draws for it and fits the flow to them by
+forward KL. The rule that chooses is all that distinguishes the published methods, see `controllers`.
+(arXiv 2501.19077, 2510.18460 and 2208.01893.)
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gibbsian.chem.residues import Symmetry, symmetry_groups
+from gibbsian.ensemble.basins import basin_masks
+from gibbsian.errors import InputError
+from gibbsian.models.base import Proposal
+from gibbsian.progress import Report, silent
+from gibbsian.targets.base import Target
+from gibbsian.targets.extended import Extended
+from gibbsian.training.annealing.controllers import Controller, Place
+from gibbsian.training.annealing.settings import Annealing
+from gibbsian.training.annealing.transport import Drawn, draw_annealed, draw_plain
+from gibbsian.training.annealing.weights import FINAL, Powers, Weighted, weigh
+from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, new_optimiser, save_checkpoint
+from gibbsian.training.data import Frames, Source, enrich
+from gibbsian.training.loop import draw_batch
+from gibbsian.training.stages import Stage, TrainSettings
+from gibbsian.training.step import optimise
+from gibbsian.training.streams import OWN, seed_of
+from gibbsian.training.trainable import Model
+
+LOG = "annealing.jsonl"
+SHORTENINGS = 12
+"""How often a step is halved before it is refused."""
+MOST_REFUSED = 5
+"""Steps refused in a row that end an annealing."""
+CANDIDATES = 2
+"""Samples from which each of a batch is chosen where their weights have aged."""
+LARGEST_CORRECTION = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Annealer:
+    """What does not change from step to step.
+
+    Attributes
+    ----------
+    target, temperature
+        Energies with the gauge of the flow, and their temperature in K.
+    settings, training
+        Of the annealing, and of each optimiser step.
+    controller
+        Chooses how far a step goes.
+    groups
+        Exact symmetries of the molecule.
+    """
+
+    target: Extended
+    temperature: float
+    settings: Annealing
+    training: TrainSettings
+    controller: Controller
+    groups: list[Symmetry]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an annealing is.
+
+    Attributes
+    ----------
+    draws, calls
+        Generations drawn, and energies evaluated for them.
+    place
+        What the controller needs to know.
+    refused
+        Steps refused in a row.
+    """
+
+    draws: int = 0
+    calls: int = 0
+    place: Place = field(default_factory=Place)
+    refused: int = 0
+
+
+def anneal(
+    model: Model,
+    target: Target,
+    temperature: float,
+    settings: Annealing,
+    training: TrainSettings,
+    folder: Path | str,
+    report: Report = silent,
+) -> Model:
+    """Anneal a flow until the energy calls are spent; the same call on the same folder continues.
+
+    Parameters
+    ----------
+    model
+        A flow with an exact density: fresh, for a start from its prior, or fitted to data. Trained in place.
+    target, temperature
+        Boltzmann distribution and its temperature in K.
+    settings, training
+        The method and its budget; seed, average of weights, weight decay and clipping of the optimiser.
+    folder
+        Receives ``checkpoint.safetensors``, and ``annealing.jsonl`` with a line for each step: powers `a` and `b`, what
+        the step changes, and ``target_ess``, the effective fraction of the draws for the Boltzmann distribution.
+    report
+        Called with calls spent and allowed after each step; it may raise `StoppedError`.
+
+    Raises
+    ------
+    InputError
+        If the flow has no density, the folder holds another annealing, or every step is refused.
+    """
+    if not isinstance(model, Proposal):
+        raise InputError(
+            f"{type(model).__name__}: has no density, so its samples have no weights; choose another recipe"
+        )
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    job = Annealer(
+        Extended(target, model.log_gauge),
+        temperature,
+        settings,
+        training,
+        settings.controller(temperature),
+        symmetry_groups(model.topology),
+    )
+    key = _fingerprint(model, job)
+    run = load_checkpoint(place, key, model, training) or Run.begin(model, training.seed)
+    run.optimiser = run.optimiser or new_optimiser(run.model, training)
+    progress = Progress(**{**run.notes, "place": Place(**run.notes["place"])}) if run.notes else Progress()
+    log = TrainingLog(place / LOG, keep_until=progress.draws)
+    while progress.calls < settings.calls:
+        progress, figures = advance(run, progress, job)
+        run.notes = asdict(progress)
+        log.write(progress.draws, calls=progress.calls, **figures)
+        save_checkpoint(place, key, run)
+        report(progress.calls, settings.calls, ess=figures["target_ess"], b=figures["b"])
+    model.load_state_dict(run.ema.state_dict())
+    return model
+
+
+def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict[str, float | str]]:
+    """Make one step: draw, choose, and fit or refuse; return figures for the log.
+
+    Raises
+    ------
+    InputError
+        After `MOST_REFUSED` refused steps in a row.
+    """
+    settings, seed = job.settings, seed_of(job.training.seed, OWN, progress.draws)
+    if settings.method == "fab":
+        drawn = draw_annealed(run.ema, job.target, job.temperature, settings, seed)
+    else:
+        drawn = draw_plain(run.ema, job.target, settings.samples, seed)
+    progress = replace(progress, draws=progress.draws + 1, calls=progress.calls + drawn.calls)
+    step, place = choose(drawn, progress.place, job)
+    figures = _figures(run, drawn, step)
+    if step.ess < settings.ess_floor:
+        if progress.refused + 1 >= MOST_REFUSED:
+            raise InputError(
+                f"annealing: {MOST_REFUSED} steps in a row were refused, the last with an effective fraction of "
+                f"{step.ess:.1g} (floor {settings.ess_floor:g}); raise samples, start hotter or lower ess_floor"
+            )
+        return replace(progress, refused=progress.refused + 1), figures | {"refused": "yes"}
+    loss = fit(run, _source(run, drawn, step, job), job, step)
+    place = Place(place.steps + 1, step.powers.b, 1.0)
+    return replace(progress, place=place, refused=0), figures | {"refused": "no", "loss": loss}
+
+
+def choose(drawn: Drawn, place: Place, job: Annealer) -> tuple[Weighted, Place]:
+    """Return the next target with its weights, and a shorter step where they would be worth too little."""
+    if drawn.log_w is not None:
+        powers = job.controller.choose(drawn.log_q, drawn.log_p, place)
+        plain = weigh(drawn.log_q, drawn.log_p, FINAL)
+        size = float(torch.exp(2 * torch.logsumexp(drawn.log_w, 0) - torch.logsumexp(2 * drawn.log_w, 0)))
+        return replace(plain, powers=powers, log_w=drawn.log_w, ess=size / len(drawn.log_w)), place
+    step = weigh(drawn.log_q, drawn.log_p, job.controller.choose(drawn.log_q, drawn.log_p, place))
+    for _ in range(SHORTENINGS):
+        if step.ess >= job.settings.ess_floor or step.powers == FINAL == Powers(0.0, place.b):
+            break
+        place = replace(place, pace=0.5 * place.pace)
+        step = weigh(drawn.log_q, drawn.log_p, job.controller.choose(drawn.log_q, drawn.log_p, place))
+    return step, place
+
+
+def fit(run: Run, frames: Frames, job: Annealer, step: Weighted) -> float:
+    """Fit the flow to weighted samples by forward KL; return the mean loss of the last tenth of the steps."""
+    settings = job.settings
+    stage = Stage("anneal", settings.fit_steps, lr=settings.lr, batch=settings.batch, warmup=settings.warmup)
+    ages = settings.method == "fab"
+    source = Source(frames, settings.batch * (CANDIDATES if ages else 1))
+    log_q = torch.cat(run.buffer.log_q) if ages else None
+    losses = []
+    for k in range(settings.fit_steps):
+        if log_q is None:
+            x = draw_batch([source], job.groups, run.generator)
+        else:
+            x = _refreshed(run, source, log_q, settings.batch)
+        losses.append(optimise(run, stage, job.training, run.model.augment(x, run.generator), None, k)["nll"])
+        run.step += 1
+    return float(torch.tensor(losses[-max(1, len(losses) // 10) :]).mean())
+
+
+def _source(run: Run, drawn: Drawn, step: Weighted, job: Annealer) -> Frames:
+    """Return what the flow is fitted to; weights for p itself stay true when it has moved on, others do not."""
+    if drawn.log_w is not None:
+        run.buffer.add_weighted(drawn.x, drawn.log_w, drawn.log_q)
+    elif step.powers.final:
+        run.buffer.add(drawn.x, -drawn.log_p, drawn.log_q)
+    else:
+        return enrich(Frames(drawn.x, step.log_w), run.model.topology, job.training.rare_share)
+    run.buffer.keep_last(job.settings.memory)
+    frames = Frames(*run.buffer.merged())
+    return frames if drawn.log_w is not None else enrich(frames, run.model.topology, job.training.rare_share)
+
+
+@torch.no_grad()
+def _refreshed(run: Run, source: Source, log_q: Tensor, n: int) -> Tensor:
+    """Draw a batch whose weights for p^2 / q are those of the present flow: w q_old / q, bounded."""
+    index = source.draw(run.generator)
+    x = source.frames.x[index]
+    correction = (log_q[index] - run.model.log_prob(x).double()).clamp_max(math.log(LARGEST_CORRECTION)).exp()
+    chosen = torch.multinomial(torch.nan_to_num(correction) + 1e-30, n, replacement=True, generator=run.generator)
+    return x[chosen]
+
+
+def _figures(run: Run, drawn: Drawn, step: Weighted) -> dict[str, float | str]:
+    """Say what a step was, and what the draws are worth for the Boltzmann distribution."""
+    final = weigh(drawn.log_q, drawn.log_p, FINAL)
+    figures: dict[str, float | str] = {
+        "a": step.powers.a,
+        "b": step.powers.b,
+        "ess": step.ess,
+        "log_z": step.log_z,
+        "divergence": step.divergence,
+        "entropy_drop": step.entropy_drop,
+        "target_ess": final.ess,
+        "target_log_z": final.log_z,
+    }
+    weights = torch.softmax(final.log_w, 0)
+    for name, mask in basin_masks(run.model.topology, drawn.x.numpy()).items():
+        inside = torch.from_numpy(mask)
+        figures |= {f"{name} drawn": float(inside.double().mean()), f"{name} weighted": float(weights[inside].sum())}
+    return figures
+
+
+def _fingerprint(model: Any, job: Annealer) -> str:
+    digest = hashlib.sha256(json.dumps([asdict(job.settings), asdict(job.training), asdict(model.config)]).encode())
+    digest.update(str(job.temperature).encode())
+    for tensor in model.state_dict().values():
+        digest.update(tensor.detach().numpy().tobytes())
+    return digest.hexdigest()
