@@ -27,11 +27,10 @@ from gibbsian.errors import InputError
 from gibbsian.models.eacf_config import PRESETS, EacfConfig
 from gibbsian.models.layers.eacf_coupling import SphericalCoupling
 from gibbsian.models.storage import read_tensors, write_tensors
+from gibbsian.models.thinning import thinned
 
 FORMAT = "gibbsian-eacf-1"
 DEFAULT = PRESETS["small"].config
-STATISTICS_FRAMES = 50_000
-LEAST_FRAMES = 10
 LEAST_ATOMS = 3
 CHUNK = 512
 SEED_OF_DRAWS = 20
@@ -81,14 +80,10 @@ class EACF(nn.Module):
         InputError
             If there are fewer than ten conformations.
         """
-        if len(x) < LEAST_FRAMES:
-            raise InputError(f"training data: {len(x)} conformations; give at least {LEAST_FRAMES}")
-        stride = -(-len(x) // STATISTICS_FRAMES)
-        x, log_w = centred(x[::stride].double()), None if log_w is None else log_w[::stride]
-        weights = torch.full((len(x),), 1.0 / len(x)).double() if log_w is None else torch.softmax(log_w.double(), 0)
+        x, weights = thinned(x, log_w)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return cls(topology, torch.sqrt(weights @ x.square().mean((1, 2))), config)
+            return cls(topology, torch.sqrt(weights @ centred(x.double()).square().mean((1, 2))), config)
 
     @property
     def density(self) -> Literal["joint", "estimate"]:

@@ -25,11 +25,10 @@ from gibbsian.models.layers.egnn import EquivariantField
 from gibbsian.models.layers.egnn_trace import velocity_and_trace
 from gibbsian.models.ode import integrate
 from gibbsian.models.storage import read_tensors, write_tensors
+from gibbsian.models.thinning import thinned
 
 FORMAT = "gibbsian-ecnf-1"
 DEFAULT = PRESETS["small"].config
-STATISTICS_FRAMES = 50_000
-LEAST_FRAMES = 10
 SAME_HAND = 0.99
 """Least share of the data that must have the hand of the majority at every centre."""
 CHUNK = 64
@@ -83,11 +82,8 @@ class ECNF(nn.Module):
         InputError
             If there are fewer than ten conformations, or they differ in handedness.
         """
-        if len(x) < LEAST_FRAMES:
-            raise InputError(f"training data: {len(x)} conformations; give at least {LEAST_FRAMES}")
-        stride = -(-len(x) // STATISTICS_FRAMES)
-        x, log_w = x[::stride].double(), None if log_w is None else log_w[::stride]
-        weights = torch.full((len(x),), 1.0 / len(x)).double() if log_w is None else torch.softmax(log_w.double(), 0)
+        x, weights = thinned(x, log_w)
+        x = x.double()
         scale = torch.sqrt(weights @ centred(x).square().mean((1, 2)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -202,11 +202,6 @@ def _spread(deviation: Tensor, weights: Tensor) -> Tensor:
 GAUGES = ("soft", "meanfree", "frame", "local")
 
 
-def normalised(n: int, log_w: Tensor | None) -> Tensor:
-    """Weights (n,) float64 of sum one from log weights; equal ones without."""
-    return torch.full((n,), 1.0 / n).double() if log_w is None else torch.softmax(log_w.double(), 0)
-
-
 def new_gauge(
     kind: str, topology: Topology, x: Tensor, weights: Tensor, com: str = "gaussian", frame: Frame | None = None
 ) -> Gauge:

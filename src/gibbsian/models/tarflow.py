@@ -25,7 +25,7 @@ from gibbsian.coords.frame import middle_frame
 from gibbsian.coords.permutations import random_relabelling
 from gibbsian.errors import InputError
 from gibbsian.models.frame_gauge import FrameGauge
-from gibbsian.models.gauges import Gauge, SoftGauge, new_gauge, normalised, stored_gauge
+from gibbsian.models.gauges import Gauge, SoftGauge, new_gauge, stored_gauge
 from gibbsian.models.labels import Labels
 from gibbsian.models.layers.affine import AffineMap
 from gibbsian.models.layers.autoregressive import AutoregressiveBlock
@@ -33,12 +33,11 @@ from gibbsian.models.layers.spline_map import SplineMap
 from gibbsian.models.orders import bond_order
 from gibbsian.models.storage import read_tensors, write_tensors
 from gibbsian.models.tarflow_config import PRESETS, TarFlowConfig
+from gibbsian.models.thinning import thinned
 
 FORMAT = "gibbsian-tarflow-1"
 DEFAULT = PRESETS["small"].config
 CHUNK = 1024
-STATISTICS_FRAMES = 50_000
-LEAST_FRAMES = 10
 
 
 class TarFlow(nn.Module):
@@ -90,12 +89,8 @@ class TarFlow(nn.Module):
         InputError
             If there are fewer than ten conformations, or the gauge cannot use them.
         """
-        if len(x) < LEAST_FRAMES:
-            raise InputError(f"training data: {len(x)} conformations; give at least {LEAST_FRAMES}")
-        stride = -(-len(x) // STATISTICS_FRAMES)
-        x, log_w = x[::stride], None if log_w is None else log_w[::stride]
+        x, weights = thinned(x, log_w)
         x = random_relabelling(x, symmetry_groups(topology), torch.Generator().manual_seed(seed))
-        weights = normalised(len(x), log_w)
         labels = Labels.from_data(topology, x, weights) if config.one_labelling else None
         x = x if labels is None else labels.relabelled(x)
         gauge = new_gauge(config.gauge, topology, x, weights, config.com, config.frame)
