@@ -7,7 +7,8 @@ from gibbsian.bench import references, sbg, sbg_ablations, sbg_speed, tables
 from gibbsian.bench.rows import Row, RowKey, read_row
 from gibbsian.bench.sbg_ablations import Sizes
 from gibbsian.bench.sbg_proposals import PROPOSALS, ProposalRecipe
-from gibbsian.bench.sbg_work import Budget, Desk, snapshots
+from gibbsian.bench.sbg_training import snapshots
+from gibbsian.bench.sbg_work import Budget, Desk
 from gibbsian.errors import InputError, StoppedError
 
 NAME = "ACE-ALA-NME"

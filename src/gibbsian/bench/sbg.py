@@ -18,23 +18,17 @@ from gibbsian.bench import published, references, sbg_ablations, sbg_costs, sbg_
 from gibbsian.bench.account import spent_in
 from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey, read_row
-from gibbsian.bench.sbg_curves import coverage, curve, shape_nll, unseen_frames
+from gibbsian.bench.sbg_curves import curve, shape_nll, unseen_frames
 from gibbsian.bench.sbg_figures import figures as figures
 from gibbsian.bench.sbg_methods import draw_by
 from gibbsian.bench.sbg_metrics import judge_of, judged
 from gibbsian.bench.sbg_proposals import PROPOSALS
-from gibbsian.bench.sbg_work import (
-    LAWS,
-    Budget,
-    Desk,
-    Fitted,
-    equal_cost,
-    trained,
-    training_data,
-)
+from gibbsian.bench.sbg_training import Fitted, trained
+from gibbsian.bench.sbg_work import LAWS, PLAIN, Budget, Desk, equal_cost, training_data
 from gibbsian.bench.tables import Place
 from gibbsian.errors import InputError
 from gibbsian.progress import Report, silent
+from gibbsian.sampling.forward import forward_ess
 from gibbsian.sampling.orientation import orientation_ess
 from gibbsian.threads import one_thread
 
@@ -108,19 +102,19 @@ def entries(system: str) -> list[Entry]:
             continue
         sizes = recipe.draws or budget.draws
         found += [Entry(name, LAWS[0], "training"), Entry(name, LAWS[0], "curve")]
-        found += [Entry(name, LAWS[0], what, n) for n in sizes for what in ("proposal", "snis")]
+        found += [Entry(name, LAWS[0], what, n) for n in sizes for what in PLAIN]
         found += [Entry(name, LAWS[0], what, n) for n in sizes for what in recipe.samplers]
         if name == PROTOCOL:
             found += [Entry(name, LAWS[0], "replica-exchange")]
             # A single seed: they show what their data lack.
             for law in LAWS[1:]:
-                found += [Entry(name, law, "training"), *(Entry(name, law, w, sizes[0]) for w in ("proposal", "snis"))]
+                found += [Entry(name, law, "training"), *(Entry(name, law, w, sizes[0]) for w in PLAIN)]
     return found
 
 
 def _seeded(entry: Entry) -> bool:
     """Whether a row is repeated with other training seeds."""
-    plain = entry.what in ("training", "curve", "proposal", "snis")
+    plain = entry.what in ("training", "curve", *PLAIN)
     return plain and entry.law == LAWS[0] and entry.proposal in SEEDED
 
 
@@ -236,7 +230,7 @@ def _training(key: RowKey, entry: Entry, desk: Desk, fitted: Fitted, report: Rep
     unseen = unseen_frames(desk, fitted, report)
     flow = fitted.flow
     with one_thread():
-        forward = coverage(desk, flow, unseen)
+        forward = forward_ess(flow, desk.target(), unseen)
         metrics = {
             "nll": shape_nll(flow, unseen),
             "forward_ess_fraction": Metric(forward.fraction),
@@ -260,11 +254,8 @@ def _curve(key: RowKey, entry: Entry, desk: Desk, fitted: Fitted, report: Report
 def _method(key: RowKey, entry: Entry, desk: Desk, fitted: Fitted, report: Report) -> Row:
     """Draw, weight, judge."""
     sizes = fitted.recipe.draws or desk.budget.draws
-    plain = entry.what in ("proposal", "snis")
-    repeats = desk.budget.repeats
-    if not plain:
-        repeats = desk.budget.few_repeats if entry.draws < max(sizes) or len(sizes) == 1 else 1
-    drawn = draw_by(desk, fitted, "snis" if plain else entry.what, entry.draws, repeats, report)
+    repeats = desk.budget.seeds_of(entry.what, entry.draws, sizes)
+    drawn = draw_by(desk, fitted, "snis" if entry.what in PLAIN else entry.what, entry.draws, repeats, report)
     judge, target = judge_of(desk, report), desk.target()
     metrics, notes = judged(drawn.ensembles, judge, target, draws=entry.draws, weighted=entry.what != "proposal")
     total = drawn.core_seconds + fitted.core_seconds + fitted.data_core_seconds

@@ -22,7 +22,8 @@ from gibbsian.bench.rows import Metric, Row, RowKey
 from gibbsian.bench.sbg_methods import PAPER_STEPS, annealing, draw_by
 from gibbsian.bench.sbg_metrics import Judge, distances, judge_of
 from gibbsian.bench.sbg_proposals import PROPOSALS
-from gibbsian.bench.sbg_work import Desk, Fitted, data, spread, trained
+from gibbsian.bench.sbg_training import Fitted, trained
+from gibbsian.bench.sbg_work import Desk, data, spread
 from gibbsian.chem.residues import chiral_centres
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.weights import ess, normalised

@@ -2,7 +2,7 @@
 
 from gibbsian.bench.sbg_ablations import SIZES
 from gibbsian.bench.sbg_proposals import PROPOSALS, ProposalRecipe, forward_seconds
-from gibbsian.bench.sbg_work import Budget
+from gibbsian.bench.sbg_work import PLAIN, Budget
 
 ATOMS = {"ACE-ALA-NME": 22, "AAA": 33, "ACE-AAA-NME": 42, "AAAAAA": 63, "chignolin": 138, "CLN025": 166}
 """Atoms of each system, which is slow to build."""
@@ -51,19 +51,16 @@ def _training(recipe: ProposalRecipe, steps: int, f: float) -> float:
 
 
 def _method(what: str, n: int, f: float, recipe: ProposalRecipe, budget: Budget) -> float:
-    sizes = recipe.draws or budget.draws
-    if what in ("proposal", "snis"):
-        repeats, each = budget.repeats, DRAW * n * f
+    if what in PLAIN:
         # The draws are those of the smaller row of the same kind, or of the other row of the same size.
-        each = 0.0 if what == "snis" else each
+        each = 0.0 if what == "snis" else DRAW * n * f
     else:
-        repeats = budget.few_repeats if n < max(sizes) or len(sizes) == 1 else 1
         moves = {"smc-rwm": 1.0, "smc-regen": DRAW, "smc-hmc": 5 * GRADIENT, "smc": GRADIENT + DRAW}
         each = n * f * (DRAW + budget.levels * moves.get(what, GRADIENT))
         if what == "exchange":
             each = 5 * DRAW * n * f + n * 0.02
     once = TRANSPORT_ONCE if budget.transported_once else 0.0
-    return repeats * (each + SAMPLES_COMPARED) + 20 + once
+    return budget.seeds_of(what, n, recipe.draws or budget.draws) * (each + SAMPLES_COMPARED) + 20 + once
 
 
 def _ablation(row: str, f: float) -> float:

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from gibbsian.bench.rows import Metric
-from gibbsian.bench.sbg_work import Desk, Fitted, flow_at, held_out, reference, snapshots
+from gibbsian.bench.sbg_training import Fitted, flow_at, held_out, snapshots
+from gibbsian.bench.sbg_work import Desk, reference
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.models.registry import Flow
 from gibbsian.progress import Report, silent
-from gibbsian.sampling.forward import ForwardEss, forward_ess
+from gibbsian.sampling.forward import forward_ess
 from gibbsian.sampling.importance import sample_snis
 from gibbsian.threads import one_thread
 
@@ -41,7 +42,7 @@ def curve(desk: Desk, fitted: Fitted, n: int, report: Report = silent) -> tuple[
                 temperature=desk.system.temperature,
                 chunk=min(1000, n),
             )
-            forward = coverage(desk, flow, unseen)
+            forward = forward_ess(flow, desk.target(), unseen)
         last = {
             "core_seconds_training": Metric(cost),
             "ess_fraction": Metric(ensemble.ess / n),
@@ -57,11 +58,6 @@ def curve(desk: Desk, fitted: Fitted, n: int, report: Report = silent) -> tuple[
 def unseen_frames(desk: Desk, fitted: Fitted, report: Report = silent) -> Ensemble:
     """Return frames of the independent reference, few where a density is dear."""
     return held_out(desk, fitted, reference(desk, report), min(FRAMES, *(fitted.recipe.draws or (FRAMES,))))
-
-
-def coverage(desk: Desk, flow: Flow, unseen: Ensemble) -> ForwardEss:
-    """Forward effective size on unseen frames."""
-    return forward_ess(flow, desk.target(), unseen)
 
 
 @torch.no_grad()

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gibbsian.bench.account import metered, spent_in
-from gibbsian.bench.sbg_work import Desk, Fitted, data, spread
+from gibbsian.bench.sbg_training import Fitted
+from gibbsian.bench.sbg_work import Desk, data, spread
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
 from gibbsian.progress import Report, silent
@@ -40,8 +41,6 @@ class Drawn:
     ----------
     ensembles
         One for each seed.
-    draws
-        Draws of the proposal behind each.
     energy_calls, core_seconds
         Mean over seeds.
     settings
@@ -49,7 +48,6 @@ class Drawn:
     """
 
     ensembles: Sequence[Ensemble]
-    draws: int
     energy_calls: float
     core_seconds: float
     settings: dict[str, Any]
@@ -73,7 +71,7 @@ def draw_by(desk: Desk, fitted: Fitted, method: str, n: int, repeats: int, repor
         calls.append(ensemble.provenance["energy_calls"])
         ensembles.append(ensemble)
     settings = ensembles[0].provenance.get("settings", {})
-    return Drawn(ensembles, n, sum(calls) / repeats, sum(costs) / repeats, settings)
+    return Drawn(ensembles, sum(calls) / repeats, sum(costs) / repeats, settings)
 
 
 def _files(folder: Path) -> dict[Path, int]:
