@@ -9,6 +9,7 @@ from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey, read_row, read_rows
 from gibbsian.cli.main import main
 from gibbsian.errors import InputError
+from gibbsian.progress import Report
 
 KEY = RowKey("references", "AAA", "exchange", 2)
 
@@ -55,6 +56,23 @@ def test_rows_that_exist_are_not_made_again(monkeypatch: pytest.MonkeyPatch, tmp
     assert [p.name for p in tables.make("engine", keys, place)] == [keys[2].path(tmp_path).name]
     assert made == keys
     assert read_row(keys[0].path(tmp_path)).metrics["rate"].value == 1.0
+
+
+def test_a_row_is_made_by_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    place, keys = tables.Place(tmp_path / "results"), engine.rows()[:2]
+
+    def run(key: RowKey, place: tables.Place, report: Report) -> Row:
+        if key == keys[0]:
+            with pytest.raises(InputError, match=r"another process is making this row; wait .*--results"):
+                tables.make("engine", [key], place)
+            tables.make("engine", keys[1:], place)  # other rows are free
+        return Row(key, {})
+
+    monkeypatch.setattr(engine, "run", run)
+    assert len(tables.make("engine", keys[:1], place)) == 1
+    monkeypatch.setattr(engine, "run", lambda key, place, report: Row(key, {}))
+    keys[0].path(place.results).unlink()
+    assert len(tables.make("engine", keys[:1], place)) == 1, "the lock ended with the row"
 
 
 UNKNOWN = {

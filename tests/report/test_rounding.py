@@ -16,6 +16,8 @@ from gibbsian.report.rounding import MISSING, grouped, percent, plain, seconds, 
         (0.00012, 0.000034, "0.00012 ± 0.00003"),
         (1.25, None, "1.25"),
         (1.25, float("inf"), "1.25"),
+        (-126.27540733, 6e-18, "−126.3"),
+        (0.0, 0.0, "0"),
         (None, 0.1, MISSING),
         (float("nan"), 0.1, MISSING),
     ],
@@ -38,6 +40,8 @@ def test_units_of_people():
     assert grouped(1280000) == "1\u202f280\u202f000"
     assert percent(0.2304) == "23 %"
     assert percent(0.00024) == "0.024 %"
+    assert percent(2.1e-36) == "< 0.0001 %"
+    assert percent(0.0) == "0 %"
     assert percent(None) == MISSING
     assert seconds(41.8) == "41.8 s"
     assert seconds(371) == "6.2 min"

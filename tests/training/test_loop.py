@@ -194,7 +194,41 @@ def test_learning_rate_warms_up_and_ends_at_zero():
     assert learning_rate(stage, 99) < 1e-3
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"w_nll": 0.0}, {"refit_fraction": 2.0}, {"kl_drop": 300}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"w_nll": 0.0},
+        {"w_nll": float("nan")},
+        {"lr": float("nan")},
+        {"warmup": -1},
+        {"refit_fraction": 2.0},
+        {"refit_samples": -4},
+        {"refit_samples": 5, "refit_penalty": float("nan")},
+        {"kl_drop": 300},
+    ],
+)
 def test_wrong_stages_are_refused(wrong):
     with pytest.raises(InputError, match="stage s"):
         Stage(**({"name": "s", "steps": 10} | wrong))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ema": 1.0},
+        {"held_out": 0.0},
+        {"held_out": 1.0},
+        {"rare_share": -1.0},
+        {"evaluate_every": 0},
+        {"patience": 0},
+        {"checkpoint_every": 0},
+        {"clip": 0.0},
+        {"clip": float("nan")},
+        {"weight_decay": -1.0},
+        {"seed": -1},
+    ],
+)
+def test_wrong_training_settings_are_refused_and_named(wrong):
+    with pytest.raises(InputError, match=f"training: .*{next(iter(wrong))}"):
+        TrainSettings(**wrong)

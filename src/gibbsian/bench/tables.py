@@ -8,7 +8,9 @@ from typing import Protocol, cast
 
 from gibbsian.bench.rows import Row, RowKey
 from gibbsian.errors import InputError
+from gibbsian.files import make_folder
 from gibbsian.progress import Report, silent
+from gibbsian.workflow.runfolder import locked
 
 TABLES = {
     "engine": "energies and forces per second, against OpenMM on the same cores",
@@ -118,6 +120,8 @@ def make(
 
     Raises
     ------
+    InputError
+        If another process is making one of the rows: two would continue the same simulations and trainings.
     StoppedError
         If `report` asked to stop: rows already done stay, and the same call continues.
     """
@@ -127,6 +131,9 @@ def make(
         if path.exists():
             say(f"exists: {path}")
             continue
-        written.append(module.run(key, place, report(key)).write(place.results))
+        lock = key.path(place.work / "locks").with_suffix(".lock")
+        make_folder(lock.parent)
+        with locked(lock, f"{path}: another process is making this row", "--results"):
+            written.append(module.run(key, place, report(key)).write(place.results))
         say(f"wrote: {path}")
     return written

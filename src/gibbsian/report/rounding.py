@@ -5,6 +5,11 @@ from math import floor, isfinite, log10
 MISSING = "–"
 """What stands where there is no number."""
 
+ROUNDING = 1e-9
+"""Relative errors below this come from the arithmetic of numbers, not from samples."""
+LEAST_SHARE = 1e-6
+"""Shares below this are shown as a bound."""
+
 
 def with_error(value: float | None, error: float | None) -> str:
     """Return ``value ± error`` with both rounded to the error's leading digit, or to two if that digit is 1.
@@ -12,12 +17,12 @@ def with_error(value: float | None, error: float | None) -> str:
     Parameters
     ----------
     value, error
-        Any unit. Without a usable error (None, zero, not finite) the value stands alone with four significant
-        digits.
+        Any unit. Without a usable error (None, zero, not finite, or nothing but rounding, as of a single effective
+        sample) the value stands alone with four significant digits.
     """
     if value is None or not isfinite(value):
         return MISSING
-    if error is None or not isfinite(error) or error <= 0:
+    if error is None or not isfinite(error) or error <= ROUNDING * abs(value):
         return plain(value)
     places = _decimal_places(error)
     if places <= 0:
@@ -50,6 +55,8 @@ def percent(fraction: float | None) -> str:
     """Return a fraction as a percentage with two or three significant digits."""
     if fraction is None or not isfinite(fraction):
         return MISSING
+    if 0 < fraction < LEAST_SHARE:
+        return f"< {100 * LEAST_SHARE:.4f} %"
     return f"{plain(100 * fraction, 3 if fraction >= 0.1 else 2)} %"
 
 

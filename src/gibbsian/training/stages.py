@@ -63,16 +63,20 @@ class Stage:
     refit_guard: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.lr <= 0:
-            raise InputError(f"stage {self.name}: steps, batch and lr must be positive; correct the stage")
-        if self.w_nll < 0 or self.w_kl < 0 or self.w_nll + self.w_kl == 0:
+        if self.steps < 1 or self.batch < 1 or not self.lr > 0 or self.warmup < 0:
+            raise InputError(
+                f"stage {self.name}: steps, batch and lr must be positive and warmup >= 0; correct the stage"
+            )
+        if not (self.w_nll >= 0 and self.w_kl >= 0 and self.w_nll + self.w_kl > 0):
             raise InputError(f"stage {self.name}: w_nll and w_kl must be >= 0 and not both 0; correct the stage")
         if not 0.0 <= self.refit_fraction <= 1.0 or not 0 <= self.kl_drop < self.kl_batch:
             raise InputError(
                 f"stage {self.name}: refit_fraction must be in [0, 1] and kl_drop below kl_batch; correct the stage"
             )
 
-        if self.refit_source not in get_args(Source) or self.refit_penalty < 0 or self.refit_rounds < 1:
+        if self.refit_samples < 0:
+            raise InputError(f"stage {self.name}: refit_samples: got {self.refit_samples}; give zero or more")
+        if self.refit_source not in get_args(Source) or not self.refit_penalty >= 0 or self.refit_rounds < 1:
             raise InputError(
                 f"stage {self.name}: refit_source must be {' or '.join(get_args(Source))}, refit_penalty >= 0 and "
                 "refit_rounds >= 1; correct the stage"
@@ -131,6 +135,17 @@ class TrainSettings:
     stop_samples: int = 2000
 
     def __post_init__(self) -> None:
+        for name in ("evaluate_every", "patience", "checkpoint_every", "clip"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"training: {name}: got {getattr(self, name)}; give a positive number")
+        for name in ("seed", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"training: {name}: got {getattr(self, name)}; give zero or more")
+        if not (0.0 <= self.ema < 1.0 and 0.0 < self.held_out < 1.0 and 0.0 <= self.rare_share <= 1.0):
+            raise InputError(
+                f"training: ema {self.ema:g}, held_out {self.held_out:g}, rare_share {self.rare_share:g}; give an ema "
+                "from 0 to below 1, held_out between 0 and 1, rare_share from 0 to 1"
+            )
         if not all(0.0 <= beta < 1.0 for beta in self.betas) or len(self.betas) != 2:
             raise InputError(f"training: betas are {self.betas}; give two numbers from 0 to below 1")
         if self.stop_on not in get_args(StopOn) or self.stop_samples < 100:

@@ -117,13 +117,37 @@ def hold(folder: RunFolder) -> Iterator[IO[str]]:
     InputError
         If another process is writing to the folder.
     """
+    with locked(folder.path / ".lock", f"{folder.path}: another run is writing here", "-o") as lock:
+        yield lock
+
+
+@contextmanager
+def locked(file: Path, busy: str, option: str) -> Iterator[IO[str]]:
+    """Hold a lock file, made where there is none; the lock ends with the process, however it ends.
+
+    Parameters
+    ----------
+    file
+        In an existing folder.
+    busy
+        What to say where another process holds it.
+    option
+        The option that chooses another folder.
+
+    Raises
+    ------
+    InputError
+        If another process holds it, or the folder cannot be written.
+    """
     try:
-        lock = (folder.path / ".lock").open("w")
+        lock = file.open("w")
     except OSError as error:
-        raise InputError(f"{folder.path}: no write permission ({error.strerror}); choose another with -o") from error
+        raise InputError(
+            f"{file.parent}: no write permission ({error.strerror}); choose another with {option}"
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise InputError(f"{folder.path}: another run is writing here; wait for it or use another -o") from error
+            raise InputError(f"{busy}; wait for it or use another {option}") from error
         yield lock

@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from gibbsian.dynamics.exchange import ExchangeSettings
 from gibbsian.errors import InputError
@@ -52,10 +52,10 @@ class SamplingSettings(Settings):
     """
 
     method: Method = "snis"
-    n: int = 50_000
-    chunk: int = 1000
-    until_ess: float | None = None
-    n_max: int = 1_000_000
+    n: int = Field(50_000, gt=0)
+    chunk: int = Field(1000, gt=0)
+    until_ess: float | None = Field(None, gt=0)
+    n_max: int = Field(1_000_000, gt=0)
     truncation: Truncation = Truncation()
     smc: SmcSettings = SmcSettings()
     exchange: SwapSettings = SwapSettings()
@@ -74,7 +74,7 @@ class RunSettings(Settings):
     seed: int = 0
     data: ExchangeSettings = ExchangeSettings()
     model: Config = MODELS["spline"].config()
-    stages: tuple[Stage, ...] = tuple(default_stages())
+    stages: tuple[Stage, ...] = Field(tuple(default_stages()), min_length=1)
     training: TrainSettings = TrainSettings()
     sampling: SamplingSettings = SamplingSettings()
 
@@ -108,7 +108,7 @@ def resolve_settings(given: dict[str, Any], where: str = "run.yaml") -> RunSetti
     seeds = {"data": {"seed": seed}, "training": {"seed": seed}}
     content = merge(merge(recipe, seeds), given)
     proposal = content.get("proposal", "spline")
-    if proposal not in MODELS:
+    if not isinstance(proposal, str) or proposal not in MODELS:
         raise InputError(f"{where}: proposal: got {proposal!r}; the models are {', '.join(MODELS)}")
     kind = settings_of_model(proposal)
     try:
@@ -131,6 +131,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot read ({error.strerror}); give an existing file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if content is None:
+        raise InputError(f"{path}: is empty; write `system: {{source: ACE-ALA-NME}}` or take a run.yaml")
     if not isinstance(content, dict):
         raise InputError(f"{path}: got {type(content).__name__}, not settings; see `gibbsian run --help`")
     return content
