@@ -6,10 +6,10 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from gibbsian.dynamics.exchange import ExchangeSettings
 from gibbsian.errors import InputError
@@ -52,10 +52,10 @@ class SamplingSettings(Settings):
     """
 
     method: Method = "snis"
-    n: int = Field(50_000, gt=0)
-    chunk: int = Field(1000, gt=0)
-    until_ess: float | None = Field(None, gt=0)
-    n_max: int = Field(1_000_000, gt=0)
+    n: int = Field(default=50_000, gt=0)
+    chunk: int = Field(default=1000, gt=0)
+    until_ess: float | None = Field(default=None, gt=0)
+    n_max: int = Field(default=1_000_000, gt=0)
     truncation: Truncation = Truncation()
     smc: SmcSettings = SmcSettings()
     exchange: SwapSettings = SwapSettings()
@@ -65,7 +65,8 @@ class SamplingSettings(Settings):
 class RunSettings(Settings):
     """Everything that decides a run's results; `settings_of_model` makes the class whose `model` is of one kind.
 
-    `seed` is the seed of each part that is not given its own; `proposal` names the model.
+    `seed` is the seed of each part that is not given its own; `proposal` names the model. `stages` learn from data,
+    `annealing` from energies after them; without stages it starts from free torsions.
     """
 
     system: SystemSettings
@@ -74,9 +75,16 @@ class RunSettings(Settings):
     seed: int = 0
     data: ExchangeSettings = ExchangeSettings()
     model: Config = MODELS["spline"].config()
-    stages: tuple[Stage, ...] = Field(tuple(default_stages()), min_length=1)
+    stages: tuple[Stage, ...] = tuple(default_stages())
+    annealing: Annealing | None = None
     training: TrainSettings = TrainSettings()
     sampling: SamplingSettings = SamplingSettings()
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if not self.stages and self.annealing is None:
+            raise ValueError("stages: none are given; give at least one, or annealing")
+        return self
 
 
 @cache
