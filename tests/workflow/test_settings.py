@@ -32,7 +32,7 @@ def test_written_settings_read_back_equal(tmp_path: Path) -> None:
         ({"system": SYSTEM, "sampling": {"n": 0}}, "sampling.n: Input should be greater than 0 (got 0)"),
         ({"system": SYSTEM, "sampling": {"chunk": 0}}, "sampling.chunk: Input should be greater than 0 (got 0)"),
         ({"system": SYSTEM, "sampling": {"until_ess": -1}}, "sampling.until_ess: Input should be greater than 0"),
-        ({"system": SYSTEM, "stages": []}, "stages: Tuple should have at least 1 item"),
+        ({"system": SYSTEM, "stages": []}, "stages: none are given"),
         ({"system": SYSTEM, "proposal": ["spline"]}, "proposal: got ['spline']; the models are "),
         ({"system": SYSTEM, "data": {"ladders": -1}}, "data: ladders: got -1; give a positive number"),
     ],

@@ -19,6 +19,7 @@ from gibbsian.sampling.langevin_paths import LangevinSettings
 from gibbsian.sampling.smc_state import SmcSettings
 from gibbsian.sampling.swap import SwapSettings
 from gibbsian.sampling.truncation import Truncation
+from gibbsian.training.annealing.settings import Annealing
 from gibbsian.training.stages import Stage, TrainSettings, default_stages
 from gibbsian.workflow.drawing import Method
 
