@@ -13,6 +13,7 @@ from gibbsian.ensemble.profiles import Profile, angle_profile, shares
 from gibbsian.ensemble.reference import Reference
 from gibbsian.report import correction, distributions, figures, torsions
 from gibbsian.report.distributions import Distances, Energies
+from gibbsian.report.energy_training import energy_training
 from gibbsian.report.svg import INK
 from gibbsian.report.tables import DISTANCES
 from gibbsian.report.torsions import Marginal
@@ -145,6 +146,11 @@ def training_plot(log: Sequence[Mapping[str, Any]]) -> str | None:
     """Return the training curves; None where the log has none."""
     curves = {label: key for key, label in LOSSES.items() if any(entry.get(key) is not None for entry in log)}
     return figures.training_curves(log, "step", curves) if curves else None
+
+
+def energy_training_plot(log: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the traces of a training on energies; None where there was none."""
+    return energy_training(log) if log else None
 
 
 def basin_plot(results: Mapping[str, Any]) -> str | None:

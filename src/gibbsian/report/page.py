@@ -1,6 +1,6 @@
 """The report: one HTML file that needs nothing but itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from gibbsian.report import drawings, figures
 from gibbsian.report.citations import citations, readable
 from gibbsian.report.comparison import comparison
 from gibbsian.report.correction import correction_rows
+from gibbsian.report.energy_training import energy_training_rows
 from gibbsian.report.headline import headline, key_numbers
 from gibbsian.report.methods import methods
 from gibbsian.report.rounding import grouped, plain
@@ -45,6 +46,7 @@ def write_report(
     training_log: list[dict[str, Any]],
     info: dict[str, Any],
     certified: Reference | None = None,
+    annealing_log: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the page atomically.
 
@@ -70,13 +72,15 @@ def write_report(
         ``versions``: name to version.
     certified
         What is known of the system, for the figures; its numbers are in `results`.
+    annealing_log
+        One mapping for each step of a training on energies, as in ``annealing.jsonl``.
 
     Raises
     ------
     InputError
         If the file cannot be written.
     """
-    write_text(path, render(results, ensemble, data, training_log, info, certified))
+    write_text(path, render(results, ensemble, data, training_log, info, certified, annealing_log))
 
 
 def render(
@@ -86,6 +90,7 @@ def render(
     training_log: list[dict[str, Any]],
     info: dict[str, Any],
     certified: Reference | None = None,
+    annealing_log: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the page as text; equal arguments give equal text. Arguments as in `write_report`."""
     shown = views(ensemble, data, "data: replica exchange" if info.get("simulation") else "given data")
@@ -114,6 +119,8 @@ def render(
         "method": ensemble.provenance.get("method"),
         "annealing": drawings.annealing_plot(ensemble),
         "training": drawings.training_plot(training_log),
+        "energy_training": drawings.energy_training_plot(annealing_log),
+        "energy_training_rows": energy_training_rows(annealing_log),
         "ladder": drawings.ladder_plot(simulation),
         "simulation": simulation_rows(simulation),
         "performance": performance_rows(results.get("performance") or {}),

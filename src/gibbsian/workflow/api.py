@@ -51,7 +51,8 @@ def fit(
     resolved = resolve_settings(given, "fit")
     target = target_of(system)
     with tempfile.TemporaryDirectory() as scratch, one_thread():
-        return fit_flow(data, resolved, Path(scratch if folder is None else folder), target, report)
+        place = Path(scratch if folder is None else folder)
+        return fit_flow(data, resolved, place, target, report, structure=system.positions)
 
 
 def sample(

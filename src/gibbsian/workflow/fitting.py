@@ -1,42 +1,89 @@
 """From data to a trained flow, by the settings of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from gibbsian.coords.prior import draw_prior
 from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.errors import InputError
 from gibbsian.models.registry import MODELS, Flow
 from gibbsian.models.tarflow import TarFlow
 from gibbsian.progress import Report, silent
 from gibbsian.sampling.importance import stream
 from gibbsian.targets.base import Target
+from gibbsian.training.annealing.annealer import anneal
 from gibbsian.training.data import split
 from gibbsian.training.loop import train
 from gibbsian.workflow.settings import RunSettings
 
-_CENTRE = 7
-"""Key of the random stream that the law of the centre is fitted on."""
+_CENTRE, _PRIOR = 7, 8
+"""Keys of the random streams that the law of the centre and the prior are drawn from."""
+ANNEALING = "annealing"
+"""Folder of an annealing within that of the training."""
+PRIOR_FRAMES = 50_000
 
 
 def fit_flow(
-    data: Ensemble, settings: RunSettings, folder: Path, target: Target | None, report: Report = silent
+    data: Ensemble,
+    settings: RunSettings,
+    folder: Path,
+    target: Target | None,
+    report: Report = silent,
+    *,
+    structure: NDArray[np.floating] | None = None,
 ) -> Flow:
-    """Make a flow with the statistics of the training part of `data` and train it, resuming from `folder`.
+    """Make a flow with the statistics of the training part of `data`, train it, and anneal it, resuming from `folder`.
+
+    Parameters
+    ----------
+    structure
+        (n_atoms, 3) nm, for an annealing that starts from the prior about it and not from data.
 
     Raises
     ------
     InputError
-        If the data are too few, or a stage needs a target that is missing.
+        If the data are too few, or a stage needs a target or structure that is missing.
     """
-    training, _ = split(data, settings.training.held_out, settings.training.seed)
+    data = _at_start(data, settings)
     flow: Flow = MODELS[settings.proposal].model.from_data(
-        data.topology,
-        torch.from_numpy(training.positions),
-        torch.from_numpy(training.log_w),
-        settings.model,
-        settings.seed,
+        data.topology, *_statistics(data, settings, structure), settings.model, settings.seed
     )
-    flow = train(flow, data, settings.stages, settings.training, folder, report, target)
+    if settings.stages:
+        flow = train(flow, data, settings.stages, settings.training, folder, report, target)
+    if settings.annealing is not None:
+        if target is None:
+            raise InputError("annealing: needs a target; give one")
+        place = folder / ANNEALING
+        flow = anneal(flow, target, data.temperature, settings.annealing, settings.training, place, report)
     if isinstance(flow, TarFlow):
         flow.fit_centre(stream(settings.seed, _CENTRE))
     return flow
+
+
+def _at_start(data: Ensemble, settings: RunSettings) -> Ensemble:
+    """Return the data, weighted for the temperature that an annealing starts from."""
+    hot = settings.annealing and settings.annealing.start_temperature
+    if not hot:
+        return data
+    if data.u is None:
+        raise InputError("annealing: start_temperature needs data with energies; leave it out")
+    return replace(data, log_w=data.log_w + (1.0 - data.temperature / hot) * data.u)
+
+
+def _statistics(
+    data: Ensemble, settings: RunSettings, structure: NDArray[np.floating] | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return conformations and log weights that the fixed parts of a flow are taken from."""
+    if settings.stages:
+        training, _ = split(data, settings.training.held_out, settings.training.seed)
+        return torch.from_numpy(training.positions), torch.from_numpy(training.log_w)
+    if structure is None:
+        raise InputError("annealing: to start without stages needs a structure; give one, or stages")
+    generator = torch.Generator().manual_seed(stream(settings.seed, _PRIOR))
+    start = torch.from_numpy(np.asarray(structure, dtype=np.float64))
+    return draw_prior(data.topology, start, data.temperature, PRIOR_FRAMES, generator), None

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,11 @@ from gibbsian.progress import Report
 from gibbsian.report.citations import citations
 from gibbsian.report.page import write_report
 from gibbsian.sampling.forward import forward_ess
+from gibbsian.training.annealing.annealer import LOG
 from gibbsian.training.data import split
 from gibbsian.workflow.describe import describe, performance, stage_costs, versions
 from gibbsian.workflow.drawing import draw
-from gibbsian.workflow.fitting import fit_flow
+from gibbsian.workflow.fitting import ANNEALING, fit_flow
 from gibbsian.workflow.run import Run, Stage
 from gibbsian.workflow.system import target_of
 
@@ -55,7 +57,7 @@ def _simulate(run: Run, report: Report) -> dict[str, Any]:
 
 def _train(run: Run, report: Report) -> dict[str, Any]:
     target = target_of(run.system)
-    flow = fit_flow(load_data(run), run.settings, run.folder.model, target, report)
+    flow = fit_flow(load_data(run), run.settings, run.folder.model, target, report, structure=run.system.positions)
     if is_first():
         flow.save(run.folder.model / FLOW)
     return {"energy_calls": sum(collect(target.calls)), "parameters": sum(p.numel() for p in flow.parameters())}
@@ -126,7 +128,6 @@ def _held_out(run: Run, data: Ensemble, flow: Flow) -> Ensemble:
 
 
 def _report(run: Run, report: Report) -> dict[str, Any]:
-    lines = (run.folder.model / "log.jsonl").read_text().splitlines()
     info = describe(run)
     certified = for_molecule(load_reference(run.system.key), run.system.topology)
     write_report(
@@ -134,16 +135,22 @@ def _report(run: Run, report: Report) -> dict[str, Any]:
         read_json(run.folder.results),
         Ensemble.load(run.folder.samples),
         load_data(run),
-        [json.loads(line) for line in lines],
+        _lines(run.folder.model / "log.jsonl"),
         info,
         certified,
+        _lines(run.folder.model / ANNEALING / LOG),
     )
     write_text(run.folder.path / "cite.bib", citations(info))
     return {}
 
 
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log; none where a kind of training was not part of the run."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 _DATA = ("data",)
-_MODEL = (*_DATA, "model", "stages", "training")
+_MODEL = (*_DATA, "model", "stages", "annealing", "training")
 _SAMPLES = (*_MODEL, "sampling")
 
 STAGES = (

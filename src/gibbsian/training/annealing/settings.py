@@ -26,6 +26,8 @@ class Annealing:
         ``mass-transport``: bounds on both the step and the loss of entropy; ``trust-region`` and ``entropy``: one of
         them; ``ladder``: falling temperatures; ``effective-size``: the same, as fast as the weights allow;
         ``geometric``: equal mixtures of flow and target; ``fab``: annealed importance sampling towards p^2 / q.
+    start_temperature
+        Weight the data of the stages before for this temperature (K); None for that of the target.
     calls
         Energy evaluations that may be spent.
     samples
@@ -49,6 +51,7 @@ class Annealing:
     """
 
     method: Method = "mass-transport"
+    start_temperature: float | None = None
     calls: int = 2_000_000
     samples: int = 20_000
     fit_steps: int = 100
@@ -76,8 +79,8 @@ class Annealing:
                 raise InputError(f"annealing: {name} is {count}; give a positive number")
         if self.calls < self.samples:
             raise InputError(f"annealing: calls ({self.calls}) are fewer than samples ({self.samples}); raise calls")
-        if self.lr <= 0 or self.trust <= 0 or self.entropy <= 0:
-            raise InputError("annealing: lr, trust and entropy must be positive; correct them")
+        if not (self.lr > 0 and self.trust > 0 and self.entropy > 0 and (self.start_temperature or 1.0) > 0):
+            raise InputError("annealing: lr, trust, entropy and start_temperature must be positive; correct them")
         if not 0 < self.ess_floor < self.fraction < 1:
             raise InputError(
                 f"annealing: ess_floor is {self.ess_floor}, fraction {self.fraction}; give 0 < ess_floor < fraction < 1"
