@@ -1,5 +1,6 @@
 """What resumable work has cost so far, kept in its folder."""
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,15 +34,21 @@ class Meter:
 
 @contextmanager
 def metered(folder: Path) -> Iterator[Meter]:
-    """Add the processor time of this process and its children to the account in the folder, also when stopped."""
-    meter = Meter(folder)
-    try:
-        yield meter
-    except BaseException:
-        meter.now()
-        raise
-    if not meter.idle:
-        meter.now()
+    """Add the processor time of this process and its children to the account in the folder, also when stopped.
+
+    Another process that works in the same folder is waited for: rows share simulations, trainings and draws.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        meter = Meter(folder)
+        try:
+            yield meter
+        except BaseException:
+            meter.now()
+            raise
+        if not meter.idle:
+            meter.now()
 
 
 def spent_in(folder: Path) -> float:

@@ -69,12 +69,13 @@ def judge(ensemble: Ensemble, *, basins: tuple[BasinShare, ...] = (), forward: F
         reasons.append("The samples carry no weights, so nothing corrects their distribution: sample with weights.")
     if effective < MIN_EFFECTIVE:
         reasons.append(
-            f"Only {effective:.0f} effective samples of {n}, at least {MIN_EFFECTIVE} are needed: "
+            f"Only {effective:.0f} effective sample{'' if round(effective) == 1 else 's'} of {n}, at least "
+            f"{MIN_EFFECTIVE} are needed: "
             "draw more samples, or train longer if the fraction is tiny."
         )
     if not k < limit:
         reasons.append(
-            f"The weights have too heavy a tail (k-hat {k:.2f}, must be below {limit:.2f} for {n} samples), "
+            f"The weights have too heavy a tail ({_tail(k)}, must be below {limit:.2f} for {n} samples), "
             "so their errors cannot be trusted: train longer or on more data; more samples alone will not help."
         )
     for basin in basins:
@@ -92,6 +93,10 @@ def judge(ensemble: Ensemble, *, basins: tuple[BasinShare, ...] = (), forward: F
     if reasons:
         return Verdict(False, tuple(reasons))
     return Verdict(True, (_passed(effective, n, k, bool(basins), forward),))
+
+
+def _tail(k: float) -> str:
+    return f"k-hat {k:.2f}" if math.isfinite(k) else "k-hat has no value: too few weights differ from zero"
 
 
 def covers(forward: ForwardEss, least: float) -> bool:

@@ -147,22 +147,22 @@ def training_curves(log: Sequence[Mapping[str, Any]], step: str, curves: Mapping
             axis.set_ylim(low - 0.06 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3)
         axis.set(xlabel="training step", ylabel="negative log likelihood / nat")
         axis.grid(axis="y")
-        axis.legend(loc="upper right")
+        axis.legend(loc="best")
         return to_svg(figure, "training", "Training and held-out negative log likelihood against the step")
 
 
 def _mark_stages(axis: Axes, log: Sequence[Mapping[str, Any]], step: str) -> None:
-    previous = None
+    previous, end = None, 0
     for entry in log:
         stage = entry.get("stage")
         if stage is not None and stage != previous:
+            # A stage begins where the one before was last seen.
             if previous is not None:
-                axis.axvline(entry[step], color=MUTED, lw=0.8, ls=(0, (3, 2)))
-            axis.text(
-                entry[step], 1.01, f" {stage}", transform=axis.get_xaxis_transform(), fontsize=8, color=MUTED,
-                va="bottom",
-            )  # fmt: skip
+                axis.axvline(end, color=MUTED, lw=0.8, ls=(0, (3, 2)))
+            place = axis.get_xaxis_transform()
+            axis.text(end, 1.01, f" {stage}", transform=place, fontsize=8, color=MUTED, va="bottom")
             previous = stage
+        end = entry.get(step, end)
 
 
 def ladder(temperatures: Sequence[float], acceptance: Sequence[float]) -> str:

@@ -45,7 +45,7 @@ def reference_note(results: Mapping[str, Any]) -> str:
         )
         return f"{text} Nothing is judged by {', '.join(rare)}, rare or unknown there." if rare else text
     if source.get("source") == "data":
-        return "The reference are the training data: the ensemble is expected to be better than they are."
+        return "The training data serve as the reference: the ensemble is expected to be better than they are."
     return "The reference is the ensemble that was given." if source else ""
 
 

@@ -1,10 +1,13 @@
 """What a run will cost, from a short trial on this machine, and whether its recipe makes sense."""
 
+import math
 import os
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from gibbsian.chem.system import System
 from gibbsian.models.registry import MODELS
@@ -30,6 +33,8 @@ STUDIES = {
 }
 """Advice on recipes that no molecule suits."""
 TRIAL_FRAMES = 256
+TRIAL_DRAWS = (16, 256, 1000)
+QUICK = 0.3
 FIRST_NOISE = 0.002
 
 
@@ -58,7 +63,11 @@ def estimate(settings: RunSettings) -> Estimate:
     cores = min(data.groups, os.cpu_count() or 1)
     simulate = walkers * steps / cores / _rate(potential(system, dtype=torch.float32, threads=1), system, walkers)
     train = sum(stage.steps * _step_seconds(system, settings, stage.batch) for stage in settings.stages)
-    sample = settings.sampling.n / _rate(potential(system), system, TRIAL_FRAMES)
+    if settings.annealing is not None:
+        generations = math.ceil(settings.annealing.calls / settings.annealing.samples)
+        train += generations * settings.annealing.fit_steps * _step_seconds(system, settings, settings.annealing.batch)
+    flow = _untrained(system, settings, TRIAL_FRAMES)
+    sample = settings.sampling.n * (1 / _rate(potential(system), system, TRIAL_FRAMES) + _draw_seconds(flow))
     rows = (
         ("system", f"{system.sequence}, {system.n_atoms} atoms, {system.forcefield} + {system.solvent}"),
         ("temperatures", f"{len(data.temperatures or ())}, {data.ladders} ladders, {walkers} walkers"),
@@ -68,7 +77,7 @@ def estimate(settings: RunSettings) -> Estimate:
         ),
         ("simulate", _duration(simulate)),
         ("train", f"{_duration(train)} at most"),
-        ("sample", f"{_duration(sample)} of energies for {settings.sampling.n} samples"),
+        ("sample", f"{_duration(sample)} for {settings.sampling.n} samples, before any annealing or exchange"),
     )
     return Estimate(rows, STUDIES.get(settings.recipe) or _advice(system))
 
@@ -97,14 +106,33 @@ def _rate(engine: Potential, system: System, batch: int) -> float:
     return calls / (time.perf_counter() - begin)
 
 
+def _frames(system: System, n: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.from_numpy(system.positions) + FIRST_NOISE * torch.randn((n, system.n_atoms, 3), generator=generator)
+
+
+def _untrained(system: System, settings: RunSettings, batch: int) -> Any:
+    # The statistics of a flow need more conformations than coordinates.
+    frames = _frames(system, max(batch, 10 * system.n_atoms))
+    return MODELS[settings.proposal].model.from_data(system.topology, frames, config=settings.model)
+
+
+def _draw_seconds(flow: Any) -> float:
+    """Seconds of one sample with its density, in the largest of the trial batches that is quick."""
+    generator, seconds = torch.Generator().manual_seed(0), 0.0
+    for n in TRIAL_DRAWS:
+        begin = time.perf_counter()
+        flow.sample(n, generator)
+        seconds = (time.perf_counter() - begin) / n
+        if seconds * n > QUICK:
+            break
+    return seconds
+
+
 def _step_seconds(system: System, settings: RunSettings, batch: int) -> float:
     """Seconds of one training step."""
     generator = torch.Generator().manual_seed(0)
-    # The statistics of a flow need more conformations than coordinates.
-    shape = (max(batch, 10 * system.n_atoms), system.n_atoms, 3)
-    frames = torch.from_numpy(system.positions) + FIRST_NOISE * torch.randn(shape, generator=generator)
-    flow = MODELS[settings.proposal].model.from_data(system.topology, frames, config=settings.model)
-    x = frames[:batch]
+    flow, x = _untrained(system, settings, batch), _frames(system, batch)
     flow.objective(x, generator).mean().backward()
     begin = time.perf_counter()
     for _ in range(3):
