@@ -1,0 +1,158 @@
+"""How the flows of the table `annealing` are trained, and what that may cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gibbsian.bench import references
+from gibbsian.bench.account import metered, spent_in
+from gibbsian.bench.sbg_proposals import ProposalRecipe
+from gibbsian.bench.sbg_training import FLOW, Fitted
+from gibbsian.bench.sbg_work import Budget, Desk, data
+from gibbsian.models.registry import load_flow
+from gibbsian.progress import Report, silent
+from gibbsian.threads import one_thread
+from gibbsian.workflow.fitting import fit_flow
+from gibbsian.workflow.settings import RunSettings, resolve_settings
+
+_LARGE = references.Budget(ns=30, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20)
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the methods may spend on a system.
+
+    Attributes
+    ----------
+    budget
+        Of data, reference and distances.
+    calls
+        Energy evaluations of a method that trains on energies.
+    samples, fit_steps
+        Draws of a step of annealing, and training steps after it.
+    steps
+        Training steps of maximum likelihood and of reverse KL.
+    """
+
+    budget: Budget
+    calls: int
+    samples: int
+    fit_steps: int
+    steps: int
+
+
+SIZES = {
+    "ACE-ALA-NME@amber96": Size(
+        Budget(references.BUDGETS["ACE-ALA-NME@amber96"], contiguous_ns=0, steps=0, draws=(100_000,)),
+        calls=2_000_000,
+        samples=25_000,
+        fit_steps=200,
+        steps=2_000,
+    ),
+    "ACE-AAA-NME@amber96": Size(
+        Budget(references.BUDGETS["ACE-AAA-NME@amber96"], contiguous_ns=0, steps=0, draws=(100_000,)),
+        calls=1_000_000,
+        samples=25_000,
+        fit_steps=150,
+        steps=2_000,
+    ),
+    "ACE-AAAAA-NME@amber96": Size(
+        Budget(_LARGE, contiguous_ns=0, steps=0, draws=(10_000,)),
+        calls=200_000,
+        samples=10_000,
+        fit_steps=50,
+        steps=500,
+    ),
+    "ELIL@amber96": Size(
+        Budget(_LARGE, contiguous_ns=0, steps=0, draws=(10_000,)),
+        calls=200_000,
+        samples=10_000,
+        fit_steps=50,
+        steps=500,
+    ),
+}
+"""Systems and budgets; those after the second only say where they stand."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a flow is trained.
+
+    Attributes
+    ----------
+    annealing
+        Replacements of `Annealing`; None for none.
+    likelihood, reverse_kl, refit
+        Stages before: maximum likelihood of replica exchange, reverse KL, refit on own samples.
+    """
+
+    annealing: Mapping[str, Any] | None = None
+    likelihood: bool = False
+    reverse_kl: bool = False
+    refit: bool = False
+
+    @property
+    def on_data(self) -> bool:
+        """Whether it learns from a simulation."""
+        return self.likelihood or self.refit
+
+
+METHODS: dict[str, Method] = {
+    "likelihood": Method(likelihood=True),
+    "refit": Method(likelihood=True, refit=True),
+    "reverse-kl": Method(reverse_kl=True),
+    "fab": Method({"method": "fab", "ess_floor": 0.001, "levels": 4}),
+    "ladder": Method({"method": "ladder", "hottest": 1200.0, "rungs": 10}),
+    "trust-region": Method({"method": "trust-region"}),
+    "mass-transport": Method({"method": "mass-transport"}),
+    "likelihood+mass-transport": Method({"method": "mass-transport"}, likelihood=True),
+}
+"""Methods by the name that their rows begin with."""
+
+
+KL_BATCH = 256
+"""Conformations of each step of reverse KL."""
+
+
+def settings_of(name: str, size: Size, system: str, seed: int) -> RunSettings:
+    """Resolve the settings of a training."""
+    method = METHODS[name]
+    stages: list[dict[str, Any]] = []
+    if method.likelihood:
+        stages.append({"name": "nll", "steps": max(1, round(0.3 * size.steps))})
+    if method.refit:
+        draws = min(150_000, size.calls)
+        stages.append(
+            {"name": "refit", "steps": size.steps, "lr": 1.5e-3, "refit_samples": draws, "refit_fraction": 0.8}
+        )
+    if method.reverse_kl:
+        stages.append({"name": "kl", "steps": size.steps, "lr": 5e-4, "w_nll": 0.0, "w_kl": 1.0, "kl_batch": KL_BATCH})
+    given: dict[str, Any] = {"recipe": "spline", "seed": seed, "system": {"source": system}, "stages": stages}
+    if method.annealing is not None:
+        shared = {"calls": size.calls, "samples": size.samples, "fit_steps": size.fit_steps, "lr": 2e-3}
+        given |= {"annealing": {**shared, **method.annealing}, "training": {"ema": 0.99}}
+    return resolve_settings(given, "bench annealing")
+
+
+def calls_of(name: str, size: Size, seed: int = 0) -> int:
+    """Return the energies that a training takes, those of the simulation of its data not counted."""
+    settings = settings_of(name, size, "ACE-ALA-NME", seed)
+    stages = sum(stage.refit_samples + (KL_BATCH * stage.steps if stage.w_kl > 0 else 0) for stage in settings.stages)
+    return stages + (settings.annealing.calls if settings.annealing is not None else 0)
+
+
+def trained(desk: Desk, size: Size, name: str, seed: int, report: Report = silent) -> Fitted:
+    """Train a flow by a method, or continue, or read it."""
+    settings = settings_of(name, size, desk.name, seed)
+    folder = desk.folder / f"{name}.seed{seed}"
+    if not (folder / FLOW).exists():
+        frames = data(desk, report)
+        folder.mkdir(parents=True, exist_ok=True)
+        target = desk.target()
+        with metered(folder), one_thread():
+            flow = fit_flow(frames, settings, folder, target, report, structure=desk.system.positions)
+            flow.save(folder / FLOW)
+    spent = spent_in(desk.folder / "data") if METHODS[name].on_data else 0.0
+    steps = sum(stage.steps for stage in settings.stages)
+    recipe = ProposalRecipe("spline", base="spline", samplers=(), cartesian=False)
+    return Fitted(load_flow(folder / FLOW), recipe, "exchange", seed, steps, spent_in(folder), spent, folder)
