@@ -58,6 +58,8 @@ def joined() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
     try:
         yield
+        # One that leaves while the others still listen may abort in the threads of gloo.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
