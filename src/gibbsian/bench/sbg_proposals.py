@@ -79,7 +79,7 @@ PROPOSALS: dict[str, ProposalRecipe] = {
     "eacf": ProposalRecipe(
         "eacf",
         base="eacf",
-        steps=0.2,
+        steps=0.1,
         batch=64,
         draws=(1_000,),
         samplers=(),
