@@ -2,8 +2,12 @@
 
 ``q(x) = q(torsions) q(angles | torsions) q(bonds | angles, torsions) |dy / dx|``. Proper torsions live on the full
 circle, everything else is whitened with the statistics of the training data and modelled on the line.
+
+A flow with `SplineConfig.temperatures` holds the ensembles of a whole range: its whitened variables are scaled by
+sqrt(T / T_reference), the law of harmonic motion, and its conditioners see the inverse temperature.
 """
 
+import copy
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +22,15 @@ from gibbsian.coords.internal import InternalCoordinates
 from gibbsian.coords.permutations import random_relabelling
 from gibbsian.errors import InputError
 from gibbsian.models.layers.coupling import SplineCoupling, count_features, features
-from gibbsian.models.standardise import Standardise, Statistics, fit_statistics
+from gibbsian.models.standardise import UNSCALED, Standardise, Statistics, fit_statistics
 from gibbsian.models.storage import read_tensors, write_tensors
 
 FORMAT = "gibbsian-spline-1"
 CHUNK = 4096
 STATISTICS_FRAMES = 50_000
 STATISTICS = ("centre", "regression", "cholesky")
+_HEAT_FEATURES = 2
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,13 @@ class SplineConfig:
         Splines of whitened variables act on [-bound, bound] standard deviations.
     mask_seed
         Seed of the random halves.
+    temperatures
+        K, the reference and the highest temperature of a flow that holds all between them; None for that of the data.
+
+    Raises
+    ------
+    InputError
+        If the temperatures are not positive and rising.
     """
 
     couplings: tuple[int, int, int] = (12, 2, 2)
@@ -54,6 +67,13 @@ class SplineConfig:
     depth: int = 2
     bound: float = 5.0
     mask_seed: int = 0
+    temperatures: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperatures is not None and not 0.0 < self.temperatures[0] < self.temperatures[1] < math.inf:
+            raise InputError(
+                f"spline flow: temperatures: got {tuple(self.temperatures)}; give two, positive and rising, in K"
+            )
 
 
 class Stack(nn.Module):
@@ -112,6 +132,12 @@ class SplineFlow(nn.Module):
         From `SplineFlow.from_data` or a file.
     config
         Sizes.
+
+    Attributes
+    ----------
+    temperature
+        K, what the flow is at: its reference, or that of `at`, also one per conformation. None where the flow knows no
+        temperature but that of its data.
     """
 
     def __init__(self, topology: Topology, statistics: Statistics, config: SplineConfig = SplineConfig()) -> None:
@@ -124,8 +150,10 @@ class SplineFlow(nn.Module):
         p, n, a, b = self._sizes
         on_circle = torch.arange(p + n) < p
         line = torch.zeros(max(a, b), dtype=torch.bool)
-        context = count_features(p, n)
-        self.torsions = Stack(on_circle, 0, config.couplings[0], config)
+        self.temperature: float | Tensor | None = config.temperatures and config.temperatures[0]
+        heat = 0 if config.temperatures is None else _HEAT_FEATURES
+        context = count_features(p, n) + heat
+        self.torsions = Stack(on_circle, heat, config.couplings[0], config)
         self.angles = Stack(line[:a], context, config.couplings[1], config)
         self.bonds = Stack(line[:b], context + a, config.couplings[2], config)
 
@@ -150,9 +178,35 @@ class SplineFlow(nn.Module):
             torch.manual_seed(seed)
             return cls(topology, statistics, config)
 
+    def at(self, temperature: float | Tensor) -> Self:
+        """Return this flow at another temperature (K), or at one per conformation, (B,), for batches of that size.
+
+        It shares all weights with this flow, which stays at its own temperature.
+
+        Raises
+        ------
+        InputError
+            If the flow does not hold the temperature.
+        """
+        limits = self.config.temperatures
+        if limits is None:
+            raise InputError(
+                "spline flow: holds one temperature only; train with model.temperatures, as the recipe thermal does"
+            )
+        asked = torch.as_tensor(temperature, dtype=torch.float64)
+        low, high = limits[0] * (1.0 - _ROUNDING), limits[1] * (1.0 + _ROUNDING)
+        outside = asked[~((asked >= low) & (asked <= high))]
+        if len(outside):
+            raise InputError(
+                f"spline flow: got {float(outside[0]):g} K; it was trained for {limits[0]:g} to {limits[1]:g} K, choose among these"
+            )
+        moved = copy.copy(self)
+        moved.temperature = temperature
+        return moved
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of `x` (B, n_atoms, 3) nm in the mean-free orthonormal measure, (B,) float64; -inf outside."""
-        turns, z, log_det = self.standardise.forward(x.double())
+        turns, z, log_det = self.standardise.forward(x.double(), self._log_width())
         parameter = next(self.parameters())
         log_q = self._log_q(turns.to(parameter.dtype), z.to(parameter.dtype))
         return torch.where(torch.isfinite(log_det), log_q.double() + log_det, -torch.inf)
@@ -194,13 +248,14 @@ class SplineFlow(nn.Module):
         """Draw conformations differentiably (n, n_atoms, 3) and log q of the generating path, for reverse KL.
 
         Draws that leave the domain of a coordinate are drawn again; each has a probability below 1e-9 per variable.
+        The flow must be at one temperature, not at one per conformation.
         """
         dtype = next(self.parameters()).dtype
         p, narrow, a, b = self._sizes
         turns = torch.rand(n, p, generator=generator, dtype=dtype)
         noise = torch.randn(n, narrow + a + b, generator=generator, dtype=dtype)
         turns, z, log_q = self._generate(turns, noise)
-        x, log_j, inside = self.standardise.inverse(turns.double(), z.double())
+        x, log_j, inside = self.standardise.inverse(turns.double(), z.double(), self._log_width())
         log_q = log_q.double()
         if not bool(inside.all()):
             more, more_log_q = self.rsample(int((~inside).sum()), generator)
@@ -216,7 +271,7 @@ class SplineFlow(nn.Module):
     @torch.no_grad()
     def to_latent(self, x: Tensor) -> Tensor:
         """Return turns and normal variables (B, d), float64, of `x` (B, n_atoms, 3) nm; NaN outside the support."""
-        turns, z, log_det = self.standardise.forward(x.double())
+        turns, z, log_det = self.standardise.forward(x.double(), self._log_width())
         dtype = next(self.parameters()).dtype
         latent = torch.cat(self._encode(turns.to(dtype), z.to(dtype))[:3], -1).double()
         return torch.where(torch.isfinite(log_det)[:, None], latent, torch.nan)
@@ -227,7 +282,7 @@ class SplineFlow(nn.Module):
         p = self._sizes[0]
         dtype = next(self.parameters()).dtype
         turns, real, _ = self._generate(z[:, :p].to(dtype), z[:, p:].to(dtype))
-        x, _, inside = self.standardise.inverse(turns.double(), real.double())
+        x, _, inside = self.standardise.inverse(turns.double(), real.double(), self._log_width())
         sound = inside & torch.isfinite(x).all(-1).all(-1)
         x = torch.where(sound[:, None, None], x - x.mean(1, keepdim=True), torch.nan)
         log_q = torch.full((len(x),), -torch.inf, dtype=torch.float64)
@@ -237,6 +292,8 @@ class SplineFlow(nn.Module):
     def save(self, path: Path | str) -> None:
         """Write the flow, its statistics and its molecule to one safetensors file."""
         header = {"format": FORMAT, "topology": self.topology.to_dict(), "config": asdict(self.config)}
+        if self.config.temperatures is None:
+            del header["config"]["temperatures"]  # the file is then that of earlier versions too
         statistics = self.standardise.statistics.tensors()
         tensors = {f"statistics.{name}": tensor for name, tensor in statistics.items()}
         write_tensors(Path(path), tensors | self.state_dict(), header)
@@ -252,8 +309,8 @@ class SplineFlow(nn.Module):
         """
         tensors, header = read_tensors(Path(path), FORMAT)
         statistics = Statistics(**{name: tensors.pop(f"statistics.{name}") for name in STATISTICS})
-        config = SplineConfig(**header["config"] | {"couplings": tuple(header["config"]["couplings"])})
-        flow = cls(Topology.from_dict(header["topology"]), statistics, config)
+        sizes = {name: tuple(v) if isinstance(v, list) else v for name, v in header["config"].items()}
+        flow = cls(Topology.from_dict(header["topology"]), statistics, SplineConfig(**sizes))
         flow.load_state_dict(tensors)
         return flow
 
@@ -267,7 +324,7 @@ class SplineFlow(nn.Module):
         narrow, angles, bonds = z.split([n, a, z.shape[1] - n - a], -1)
         torsions = torch.cat([turns, narrow], -1)
         context = self._context(torsions)
-        base_t, d_t = self.torsions(torsions, torsions[:, :0])
+        base_t, d_t = self.torsions(torsions, self._heat(torsions))
         base_a, d_a = self.angles(angles, context)
         base_b, d_b = self.bonds(bonds, torch.cat([context, angles], -1))
         return base_t, base_a, base_b, d_t + d_a + d_b
@@ -275,7 +332,7 @@ class SplineFlow(nn.Module):
     def _generate(self, turns: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         p, n, a, b = self._sizes
         base_n, base_a, base_b = noise.split([n, a, b], -1)
-        torsions, d_t = self.torsions.inverse(torch.cat([turns, base_n], -1), noise[:, :0])
+        torsions, d_t = self.torsions.inverse(torch.cat([turns, base_n], -1), self._heat(noise))
         context = self._context(torsions)
         angles, d_a = self.angles.inverse(base_a, context)
         bonds, d_b = self.bonds.inverse(base_b, torch.cat([context, angles], -1))
@@ -284,7 +341,24 @@ class SplineFlow(nn.Module):
 
     def _context(self, torsions: Tensor) -> Tensor:
         columns = torch.arange(torsions.shape[1])
-        return features(torsions, columns[: self._sizes[0]], columns[self._sizes[0] :])
+        known = features(torsions, columns[: self._sizes[0]], columns[self._sizes[0] :])
+        return torch.cat([known, self._heat(torsions)], -1)
+
+    def _heat(self, like: Tensor) -> Tensor:
+        """Return the temperature as the conditioners see it, (B, 2) of the dtype of `like` (B, ...); else (B, 0)."""
+        if self.config.temperatures is None or self.temperature is None:
+            return like[:, :0]
+        cold, hot = (1.0 / t for t in self.config.temperatures)
+        inverse = 1.0 / torch.as_tensor(self.temperature, dtype=torch.float64)
+        s = ((2.0 * inverse - cold - hot) / (cold - hot)).to(like.dtype).expand(len(like))
+        return torch.stack([s, s.square()], -1)
+
+    def _log_width(self) -> Tensor:
+        """Log of sqrt(T / T_reference), (1 or B, 1) float64."""
+        if self.config.temperatures is None or self.temperature is None:
+            return UNSCALED
+        ratio = torch.as_tensor(self.temperature, dtype=torch.float64) / self.config.temperatures[0]
+        return 0.5 * ratio.log().reshape(-1, 1)
 
 
 def _log_normal(z: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from gibbsian.errors import InputError
 
 HARMONICS = 2
 DELTA_HALF_WIDTH = math.pi / 3.0
+UNSCALED = torch.zeros(1, 1, dtype=torch.float64)
+"""Log of a width of one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +119,9 @@ class Standardise:
 
     `forward` returns turns (B, p) in [0, 1), whitened variables (B, m), and log |d(turns, whitened) / dx| in the
     mean-free orthonormal measure; -inf where a delta lies on the wrong side (another handedness).
+
+    Both take ``log_width`` (B or 1, 1), float64: the whitened variables are divided by its exponential, as if all
+    narrow variables of the data spread so much more about their means.
     """
 
     def __init__(self, coordinates: InternalCoordinates, statistics: Statistics) -> None:
@@ -125,7 +130,7 @@ class Standardise:
         log_scale = statistics.cholesky.diagonal().log().sum() + len(self.layout.proper) * math.log(2.0 * math.pi)
         self._constant = -float(log_scale) - mean_free_constant(coordinates.n_atoms)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, log_width: Tensor = UNSCALED) -> tuple[Tensor, Tensor, Tensor]:
         """From conformations (B, n_atoms, 3) nm, float64."""
         y, log_det = self.coordinates.forward(x)
         proper, real = self.layout.split(y)
@@ -133,16 +138,17 @@ class Standardise:
         inside = (deviation[:, : len(self.layout.narrow)].abs() < self.layout.half_width).all(-1)
         residual = deviation - harmonics(proper) @ self.statistics.regression.T
         z = torch.linalg.solve_triangular(self.statistics.cholesky, residual.T, upper=False).T
-        log_det = torch.where(inside, log_det + self._constant, -torch.inf)
-        return torch.remainder(proper / (2.0 * math.pi), 1.0), z, log_det
+        log_det = torch.where(inside, log_det + self._constant - self._log_volume(log_width), -torch.inf)
+        return torch.remainder(proper / (2.0 * math.pi), 1.0), z * torch.exp(-log_width), log_det
 
-    def inverse(self, turns: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def inverse(self, turns: Tensor, z: Tensor, log_width: Tensor = UNSCALED) -> tuple[Tensor, Tensor, Tensor]:
         """To conformations (B, n_atoms, 3) nm, their log |dx / d(turns, whitened)|, and whether each is valid.
 
         A conformation is invalid, and then made of NaN, where a variable has left its domain.
         """
         proper = wrap(turns * (2.0 * math.pi))
-        deviation = z @ self.statistics.cholesky.T + harmonics(proper) @ self.statistics.regression.T
+        scaled = z * torch.exp(log_width)
+        deviation = scaled @ self.statistics.cholesky.T + harmonics(proper) @ self.statistics.regression.T
         y = self.layout.join(proper, self.statistics.centre + deviation)
         n = len(self.layout.narrow)
         inside = (
@@ -151,4 +157,7 @@ class Standardise:
             & ((y.angles > 0.0) & (y.angles < math.pi)).all(-1)
         )
         x, _ = self.coordinates.inverse(y)
-        return x, log_jacobian(y) - self._constant, inside
+        return x, log_jacobian(y) - self._constant + self._log_volume(log_width), inside
+
+    def _log_volume(self, log_width: Tensor) -> Tensor:
+        return self.layout.n_real * log_width.squeeze(-1)

@@ -19,10 +19,14 @@ MOST_RAISED = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Conformations (n, n_atoms, 3) float32 nm with log weights (n,)."""
+    """Conformations (n, n_atoms, 3) float32 nm with log weights (n,).
+
+    `temperature` (K) is what the weights are for, where the model has to know it.
+    """
 
     x: Tensor
     log_w: Tensor
+    temperature: float | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -30,7 +34,7 @@ class Frames:
     def thinned(self, most: int) -> "Frames":
         """At most about `most` frames, evenly spaced."""
         stride = -(-len(self) // most)
-        return Frames(self.x[::stride], self.log_w[::stride])
+        return Frames(self.x[::stride], self.log_w[::stride], self.temperature)
 
 
 class Source:
@@ -90,4 +94,4 @@ def enrich(frames: Frames, topology: Topology, share: float) -> Frames:
         found = float(weights[mask].sum())
         if 0.0 < found < least:
             raised[mask] = raised[mask].clamp_min(math.log(min(least / found, MOST_RAISED)))
-    return Frames(frames.x, frames.log_w + raised)
+    return Frames(frames.x, frames.log_w + raised, frames.temperature)

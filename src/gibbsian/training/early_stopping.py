@@ -17,7 +17,7 @@ from gibbsian.training.data import Source
 from gibbsian.training.improve import draw_own
 from gibbsian.training.stages import TrainSettings
 from gibbsian.training.streams import ENERGIES, HELD_OUT, generator_of, seed_of
-from gibbsian.training.trainable import CHUNK, Trainable
+from gibbsian.training.trainable import CHUNK, Trainable, at_temperature
 
 LEAST_KEPT = 10
 """Own samples within the range of held-out energies that a distance needs."""
@@ -71,9 +71,10 @@ def evaluate(run: Run, validation: list[Source], settings: TrainSettings, rule: 
 def held_out_loss(model: Trainable, source: Source, seed: int) -> float:
     """Weighted loss over the frames inside the support, with the same noise at every call."""
     chunks = source.frames.x.split(CHUNK)
+    placed = at_temperature(model, source.frames.temperature)
 
     def losses_of(part: int) -> Tensor:
-        return model.objective(chunks[part], generator_of(seed, HELD_OUT, part=part))
+        return placed.objective(chunks[part], generator_of(seed, HELD_OUT, part=part))
 
     losses = torch.cat(in_shards(range(len(chunks)), losses_of))
     inside = torch.isfinite(losses)

@@ -9,7 +9,7 @@ data, may be annealed towards the target first, and a guard compares the model w
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from gibbsian.ensemble.basins import basin_masks
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.weights import ess
 from gibbsian.models.base import Proposal
+from gibbsian.sampling.importance import stream
 from gibbsian.sampling.shards import in_shards
 from gibbsian.sampling.smc import sample_smc
 from gibbsian.sampling.smc_state import SmcSettings
@@ -69,6 +70,18 @@ def add_own(buffer: Buffer, model: Trainable, stage: Stage, target: Extended, te
     buffer.add_weighted(x, log_w, log_q, effective)
 
 
+def add_own_at(
+    buffer: Buffer, model: Any, stage: Stage, target: Extended, temperature: float, rungs: Sequence[float], seed: int
+) -> None:
+    """Draw a generation of own samples at each rung (K), for which one energy each serves, and store them.
+
+    `temperature` is that of the target; the model gives no density to what physics does not see.
+    """
+    for k, rung in enumerate(rungs):
+        x, log_q, u = draw_own(model.at(rung), -(-stage.refit_samples // len(rungs)), target, stream(seed, k))
+        buffer.add(x, u * (temperature / rung), log_q)
+
+
 @torch.no_grad()
 def draw_own(model: Trainable, n: int, target: Extended, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Draw `n` conformations (n, n_atoms, 3), their log q and reduced energy u_ext (n,), divided over processes."""
@@ -93,13 +106,13 @@ def sources_of(
     if not (stage.refit_samples and buffer.x):
         return [Source(frames, stage.batch)], [Source(held_out, stage.batch)]
     out = torch.arange(len(buffer)) % 10 == 0
-    refit = enrich(Frames(*buffer.merged()), topology, settings.rare_share)
+    refit = enrich(Frames(*buffer.merged(), frames.temperature), topology, settings.rare_share)
     x, log_w = refit.x, refit.log_w
     own, given = min(ess(log_w.numpy()), buffer.effective), ess(frames.log_w.numpy())
     n_refit = round(min(stage.refit_fraction, own / (own + given)) * stage.batch)
 
     def mix(given: Frames, mask: Tensor) -> list[Source]:
-        parts = ((given, stage.batch - n_refit), (Frames(x[mask], log_w[mask]), n_refit))
+        parts = ((given, stage.batch - n_refit), (Frames(x[mask], log_w[mask], frames.temperature), n_refit))
         return [Source(part, n) for part, n in parts if n > 0]
 
     return mix(frames, ~out), mix(held_out, out)

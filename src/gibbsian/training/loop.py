@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,9 +27,10 @@ from gibbsian.training.checkpoint import (
     new_optimiser,
     save_checkpoint,
 )
-from gibbsian.training.data import Frames, Source, enrich, frames_of, split
+from gibbsian.training.data import Frames, Source, enrich, split
 from gibbsian.training.early_stopping import EnergyRule, energy_rule, evaluate
-from gibbsian.training.improve import add_own, quality, rounds, sources_of
+from gibbsian.training.improve import add_own, add_own_at, quality, rounds, sources_of
+from gibbsian.training.rungs import RUNGS, frames_at, generations_of, rungs_of, share_of, temperatures_of
 from gibbsian.training.stages import Stage, TrainSettings
 from gibbsian.training.step import optimise
 from gibbsian.training.streams import GUARD, OWN, seed_of
@@ -51,8 +52,10 @@ def train(
 
     Batches are drawn by the ensemble's weights, relabelled by random exact symmetries and moved as the model asks. The
     result is the averaged weights that held-out data found best in the last stage; every stage starts from the best of
-    the one before. The processes that torchrun starts share each batch and each draw; the first one writes. Another
-    number of them may continue.
+    the one before. A model that holds a range of temperatures learns them all from the same data.
+
+    The processes that torchrun starts share each batch and each draw; the first one writes. Another number of them may
+    continue.
 
     Parameters
     ----------
@@ -96,14 +99,15 @@ def train(
             continue
         if new:
             enter_stage(run, index, stage, settings, course)
-        sources, validation = sources_of(stage, settings, course.frames, course.held_out, run.buffer, model.topology)
+        sources, validation = all_sources(run, stage, settings, course)
+        heat = temperatures_of(sources)
         if new:
             evaluate(run, validation, settings, course.rule)
             save_checkpoint(place, key, run)
         first = done - stage.steps
         while run.step < done and not run.stopped:
             x = model.augment(draw_batch(sources, course.groups, run.generator), run.generator)
-            figures = optimise(run, stage, settings, x, course.target, run.step - first)
+            figures = optimise(run, stage, settings, x, course.target, run.step - first, heat)
             run.step += 1
             if run.step % settings.evaluate_every == 0 or run.step == done:
                 judged = evaluate(run, validation, settings, course.rule)
@@ -127,8 +131,11 @@ class Course:
 
     Attributes
     ----------
+    rungs
+        Temperatures (K) that the model learns at; none for a model that knows a single one.
     frames, held_out
-        What batches are drawn from and what the loss is judged on, rare basins raised, the latter in fixed poses.
+        What batches are drawn from and what the loss is judged on, for each rung, rare basins raised, the latter in
+        fixed poses.
     unseen
         All held-out frames as they came.
     groups
@@ -137,8 +144,9 @@ class Course:
         Energies with the gauge of the model, and the rule of stopping by them, or None.
     """
 
-    frames: Frames
-    held_out: Frames
+    rungs: tuple[float, ...]
+    frames: list[Frames]
+    held_out: list[Frames]
     unseen: Ensemble
     groups: list[Symmetry]
     target: Extended | None
@@ -147,14 +155,30 @@ class Course:
 
 def lay_out(model: Trainable, data: Ensemble, settings: TrainSettings, target: Target | None) -> Course:
     """Divide the data and prepare what does not change."""
-    parts = split(data, settings.held_out, settings.seed)
-    frames, held_out = (enrich(frames_of(part), model.topology, settings.rare_share) for part in parts)
-    held_out = held_out.thinned(EVALUATED)
-    # The same poses in every attempt; the run's own generator is not touched.
-    held_out = Frames(model.augment(held_out.x, torch.Generator().manual_seed(settings.seed)), held_out.log_w)
+    parts, rungs = split(data, settings.held_out, settings.seed), rungs_of(model)
+    frames, held_out = (
+        [enrich(at, model.topology, settings.rare_share) for at in frames_at(part, rungs)] for part in parts
+    )
+    held_out = [_posed(model, at.thinned(EVALUATED // len(held_out)), settings.seed) for at in held_out]
     extended = None if target is None else Extended(target, model.log_gauge)
     rule = energy_rule(parts[1], extended, settings) if settings.stop_on == "energy" and extended else None
-    return Course(frames, held_out, parts[1], symmetry_groups(model.topology), extended, rule)
+    return Course(rungs, frames, held_out, parts[1], symmetry_groups(model.topology), extended, rule)
+
+
+def _posed(model: Trainable, frames: Frames, seed: int) -> Frames:
+    """Move frames as the model asks, the same in every attempt; the run's own generator is not touched."""
+    return replace(frames, x=model.augment(frames.x, torch.Generator().manual_seed(seed)))
+
+
+def all_sources(run: Run, stage: Stage, settings: TrainSettings, course: Course) -> tuple[list[Source], list[Source]]:
+    """Where a stage's batches come from, and what it is judged on: the sources of every rung in equal parts."""
+    n = len(course.frames)
+    found = [
+        sources_of(share_of(stage, k, n), settings, *both, generations_of(run.buffer, k, n), run.model.topology)
+        for k, both in enumerate(zip(course.frames, course.held_out, strict=True))
+    ]
+    sources, validation = ([source for part in parts for source in part] for parts in zip(*found, strict=True))
+    return sources, validation
 
 
 def check_stages(model: Trainable, stages: Sequence[Stage], settings: TrainSettings, target: Target | None) -> None:
@@ -174,6 +198,14 @@ def check_stages(model: Trainable, stages: Sequence[Stage], settings: TrainSetti
     if size() > min(stage.batch for stage in stages):
         raise InputError(f"training: a batch is smaller than {size()} processes; raise batch or use fewer of them")
     name = type(model).__name__
+    if rungs_of(model):
+        if any(stage.w_kl > 0 or stage.refit_source != "snis" for stage in stages) or settings.stop_on == "energy":
+            raise InputError(
+                f"{name}: with model.temperatures, w_kl, refit_source: smc and stop_on: energy would serve one "
+                "temperature only; leave them out"
+            )
+        if min(stage.batch for stage in stages) < RUNGS:
+            raise InputError(f"training: a batch is divided over {RUNGS} temperatures; raise batch")
     if any(stage.refit_samples for stage in stages) and not isinstance(model, Proposal):
         raise InputError(f"{name}: has no density, so its samples have no weights; set refit_samples to 0")
     if any(stage.refit_penalty > 0 for stage in stages) and not _differentiable_density(model):
@@ -202,6 +234,9 @@ def enter_stage(run: Run, index: int, stage: Stage, settings: TrainSettings, cou
     run.optimiser = new_optimiser(run.model, settings)
     if stage.refit_samples and course.target is not None:
         seed = seed_of(settings.seed, OWN, index)
+        if course.rungs:
+            add_own_at(run.buffer, run.ema, stage, course.target, course.unseen.temperature, course.rungs, seed)
+            return
         add_own(run.buffer, run.ema, stage, course.target, course.unseen.temperature, seed)
 
 
@@ -232,10 +267,13 @@ def draw_batch(sources: list[Source], groups: list[Symmetry], generator: torch.G
 
 
 def _fingerprint(model: Trainable, data: Ensemble, stages: Sequence[Stage], settings: TrainSettings) -> str:
+    config = asdict(model.config)
+    if config.get("temperatures", ()) is None:
+        del config["temperatures"]  # trainings that were begun without this setting go on
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    digest = hashlib.sha256(
-        json.dumps([asdict(s) for s in stages] + [asdict(settings), asdict(model.config), shapes]).encode()
-    )
+    digest = hashlib.sha256(json.dumps([asdict(s) for s in stages] + [asdict(settings), config, shapes]).encode())
     digest.update(data.positions.tobytes())
     digest.update(data.log_w.tobytes())
+    if rungs_of(model) and data.u is not None:
+        digest.update(data.u.tobytes())
     return digest.hexdigest()

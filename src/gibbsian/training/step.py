@@ -13,7 +13,7 @@ from gibbsian.training.checkpoint import Run
 from gibbsian.training.losses import mean_loss, pull, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 from gibbsian.training.streams import NOISE, generator_of
-from gibbsian.training.trainable import Trainable
+from gibbsian.training.trainable import Trainable, at_temperature
 
 MOST_SKIPPED = 20
 """Steps in a row that may be skipped before training gives up."""
@@ -21,11 +21,18 @@ MOST_SKIPPED = 20
 
 @quick_products()
 def optimise(
-    run: Run, stage: Stage, settings: TrainSettings, x: Tensor, target: Extended | None, step: int
+    run: Run,
+    stage: Stage,
+    settings: TrainSettings,
+    x: Tensor,
+    target: Extended | None,
+    step: int,
+    temperature: Tensor | None = None,
 ) -> dict[str, float]:
     """Make one optimiser step on a batch `x`, of which each process takes its rows, and move the average.
 
-    A step whose loss or gradient is not finite is skipped and counted.
+    `temperature` (B,) is that of each conformation, for a model that holds a range. A step whose loss or gradient is
+    not finite is skipped and counted.
 
     Raises
     ------
@@ -34,7 +41,7 @@ def optimise(
     """
     assert run.optimiser is not None
     noise = generator_of(settings.seed, NOISE, run.step, rank())
-    loss, shares = _loss(run, stage, x, noise, target)
+    loss, shares = _loss(run, stage, x, noise, target, temperature)
     value, *others = total(torch.stack([loss.detach(), *shares.values()])).tolist()
     figures = dict(zip(shares, others, strict=True))
     for group in run.optimiser.param_groups:
@@ -64,18 +71,20 @@ def optimise(
 
 
 def _loss(
-    run: Run, stage: Stage, x: Tensor, noise: torch.Generator, target: Extended | None
+    run: Run, stage: Stage, x: Tensor, noise: torch.Generator, target: Extended | None, temperature: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return this process's shares of the loss and of figures; over all processes they add up."""
     loss = torch.zeros((), dtype=torch.float64)
     shares: dict[str, Tensor] = {}
     if stage.w_nll > 0:
-        mine = x[my_rows(len(x))]
+        rows = my_rows(len(x))
+        mine, heat = x[rows], None if temperature is None else temperature[rows]
+        model = at_temperature(run.model, heat)
         if stage.refit_penalty == 0:
-            losses = run.model.objective(mine, noise)
+            losses = model.objective(mine, noise)
         else:
-            log_q = run.model.log_prob(mine)
-            penalty = mean_loss(pull(log_q, _density(run.teacher, mine)))
+            log_q = model.log_prob(mine)
+            penalty = mean_loss(pull(log_q, _density(at_temperature(run.teacher, heat), mine)))
             loss, losses = loss + stage.refit_penalty * penalty, -log_q
             shares["penalty"] = penalty
         likelihood = mean_loss(losses)

@@ -15,7 +15,11 @@ Model = TypeVar("Model", bound="Trainable")
 
 
 class Trainable(Protocol):
-    """What the loop needs of a model, besides being an `nn.Module`."""
+    """What the loop needs of a model, besides being an `nn.Module`.
+
+    A model whose ``config.temperatures`` is not None holds a range of them: ``at(temperature)`` returns it at one, or
+    at one per conformation, with the same weights.
+    """
 
     topology: Topology
     config: Any
@@ -58,3 +62,8 @@ class Trainable(Protocol):
     def load_state_dict(self, state: dict[str, Tensor], /) -> Any:
         """Overwrite all weights."""
         ...
+
+
+def at_temperature(model: Any, temperature: float | Tensor | None) -> Any:
+    """Return a model at a temperature (K), or at one per conformation, (B,); None leaves it where it is."""
+    return model if temperature is None else model.at(temperature)
