@@ -9,12 +9,15 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+import traceback
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from queue import SimpleQueue
+from typing import Any, BinaryIO, Protocol
 
 import torch
 
@@ -43,6 +46,22 @@ class Member(Protocol):
         ...
 
 
+class Steps(Protocol):
+    """Work that goes from checkpoint to checkpoint."""
+
+    def step(self, goal: int) -> Progress:
+        """Go to the next checkpoint, but not beyond step `goal`, and save it."""
+        ...
+
+
+class Job(Protocol):
+    """What a process must know to do work; it can be pickled."""
+
+    def begin(self) -> Steps:
+        """Continue the work where its files end."""
+        ...
+
+
 @dataclass(frozen=True)
 class Order:
     """What a process must know to run a group."""
@@ -52,6 +71,10 @@ class Order:
     settings: ExchangeSettings
     index: int
     device: str
+
+    def begin(self) -> "GroupRun":
+        """Continue the group from its folder."""
+        return GroupRun(self)
 
 
 class GroupRun:
@@ -105,26 +128,30 @@ class Local:
 
 
 class Remote:
-    """Runs a group in a process of its own."""
+    """Does a job in a process of its own; orders may be given before earlier ones are done."""
 
-    def __init__(self, order: Order, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, job: Job, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
+        self._pending: list[Future[Progress]] = []
         # One core each: two levels of threads on few cores are slower, and the kernels then take larger blocks.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         command = [sys.executable, "-c", "from gibbsian.dynamics.crew import serve; serve()"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
         )
-        self._send(order)
+        self._send(job)
 
     def advance(self, goal: int) -> Future[Progress]:
         """Order the work and return at once."""
         self._send(goal)
-        return self._pool.submit(self._receive)
+        answer = self._pool.submit(self._receive)
+        self._pending = [*(future for future in self._pending if not future.done()), answer]
+        return answer
 
     def close(self) -> None:
         """End the process."""
         self._process.kill()
+        wait(self._pending)  # nobody else may read from the pipe that is closed now
         self._process.communicate()
 
     def _send(self, content: Any) -> None:
@@ -149,25 +176,36 @@ class Remote:
 
 
 def serve() -> None:
-    """Run one group at the command of the process at the other end of the pipes."""
-    commands, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    """Do one job at the command of the process at the other end of the pipes, and end with it."""
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     torch.set_num_threads(1)
-    run: GroupRun | None = None
+    commands: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, commands), daemon=True).start()
+    work: Steps | None = None
     while True:
+        received = commands.get()
         try:
-            received = pickle.load(commands)
-        except EOFError:
-            return
-        try:
-            if run is None:
-                run = GroupRun(received)
+            if work is None:
+                work = received.begin()
                 continue
-            answer: Progress | Exception = run.step(received)
+            answer: Progress | Exception = work.step(received)
         except Exception as error:
             answer = error
         pickle.dump(answer, answers)
         answers.flush()
+
+
+def _listen(pipe: BinaryIO, commands: "SimpleQueue[Any]") -> None:
+    """Queue what comes through the pipe; when it closes, end the process in the middle of its work."""
+    while True:
+        try:
+            commands.put(pickle.load(pipe))
+        except (EOFError, pickle.UnpicklingError):
+            os._exit(0)  # files are complete at any moment
+        except Exception:
+            traceback.print_exc()
+            os._exit(1)
 
 
 @contextmanager

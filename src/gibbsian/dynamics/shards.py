@@ -145,22 +145,26 @@ def existing(folder: str | Path) -> Iterator[str]:
     yield str(folder)
 
 
-def read_shards(folder: Path, n_shards: int) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int16]]:
+def read_shards(
+    folder: Path, n_shards: int, first: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int16]]:
     """Positions (W, F, N, 3) nm, energies (W, F) kJ/mol and temperature levels (W, F) of one group."""
-    positions, energies, levels = (read_array(folder, name, n_shards) for name in ("positions", "energies", "levels"))
+    names = ("positions", "energies", "levels")
+    positions, energies, levels = (read_array(folder, name, n_shards, first) for name in names)
     return positions, energies, levels
 
 
-def read_array(folder: Path, name: str, n_shards: int) -> NDArray[Any]:
-    """One array (walkers, frames, ...) of all shards.
+def read_array(folder: Path, name: str, n_shards: int, first: int = 0) -> NDArray[Any]:
+    """One array (walkers, frames, ...) of `n_shards` shards from number `first` on.
 
     Raises
     ------
     InputError
         If a file is missing or damaged.
     """
+    numbers = range(first, first + n_shards)
     try:
-        shards = [np.load(folder / f"{name}-{i:05d}.npy", mmap_mode="r", allow_pickle=False) for i in range(n_shards)]
+        shards = [np.load(folder / f"{name}-{i:05d}.npy", mmap_mode="r", allow_pickle=False) for i in numbers]
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: damaged shard ({error}); delete the folder to simulate it anew") from error
     return np.concatenate(shards, axis=1)
