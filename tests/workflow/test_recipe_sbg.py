@@ -32,8 +32,8 @@ def test_a_recipe_chooses_its_model(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ({"recipe": "sbg", "model": {"widht": 3}}, "model.widht: unknown key; did you mean width?"),
-        ({"recipe": "sbg", "model": {"bins": 8}}, "model.bins: unknown key"),
-        ({"recipe": "sbg", "model": {"gauge": "hard"}}, "model.gauge: Input should be 'soft', 'meanfree' or 'frame'"),
+        ({"recipe": "sbg", "model": {"couplings": 8}}, "model.couplings: unknown key"),
+        ({"recipe": "sbg", "model": {"gauge": "hard"}}, "model.gauge: Input should be 'soft', 'meanfree'),
         ({"recipe": "sbg", "model": {"width": 60}}, "a width that is a multiple of head"),
         ({"model": {"gauge": "soft"}}, "model.gauge: unknown key"),
         ({"proposal": "magic"}, "proposal: got 'magic'; the models are spline, tarflow"),
@@ -65,4 +65,4 @@ def test_a_run_of_sbg_from_the_sequence_to_the_report(gauge: str, tmp_path: Path
 def test_the_cost_of_sbg_is_estimated() -> None:
     found = estimate(resolve_settings(TINY_SBG))
     assert "at most" in dict(found.rows)["train"]
-    assert "The recipe spline suits small peptides" in found.advice
+    assert "ten times the training of the recipe spline" in found.advice
