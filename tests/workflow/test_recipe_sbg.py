@@ -33,7 +33,7 @@ def test_a_recipe_chooses_its_model(tmp_path: Path) -> None:
     [
         ({"recipe": "sbg", "model": {"widht": 3}}, "model.widht: unknown key; did you mean width?"),
         ({"recipe": "sbg", "model": {"couplings": 8}}, "model.couplings: unknown key"),
-        ({"recipe": "sbg", "model": {"gauge": "hard"}}, "model.gauge: Input should be 'soft', 'meanfree'),
+        ({"recipe": "sbg", "model": {"gauge": "hard"}}, "model.gauge: Input should be 'soft', 'meanfree'"),
         ({"recipe": "sbg", "model": {"width": 60}}, "a width that is a multiple of head"),
         ({"model": {"gauge": "soft"}}, "model.gauge: unknown key"),
         ({"proposal": "magic"}, "proposal: got 'magic'; the models are spline, tarflow"),
