@@ -18,6 +18,7 @@ from torch import Tensor
 from gibbsian.chem.residues import Symmetry, symmetry_groups
 from gibbsian.ensemble.basins import basin_masks
 from gibbsian.errors import InputError
+from gibbsian.files import make_folder
 from gibbsian.models.base import Proposal
 from gibbsian.progress import Report, silent
 from gibbsian.targets.base import Target
@@ -25,7 +26,7 @@ from gibbsian.targets.extended import Extended
 from gibbsian.training.annealing.controllers import Controller, Place
 from gibbsian.training.annealing.settings import Annealing
 from gibbsian.training.annealing.transport import Drawn, draw_annealed, draw_plain
-from gibbsian.training.annealing.weights import FINAL, Powers, Weighted, weigh
+from gibbsian.training.annealing.weights import FINAL, Weighted, weigh
 from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, new_optimiser, save_checkpoint
 from gibbsian.training.data import Frames, Source, enrich
 from gibbsian.training.loop import draw_batch
@@ -123,7 +124,7 @@ def anneal(
             f"{type(model).__name__}: has no density, so its samples have no weights; choose another recipe"
         )
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     job = Annealer(
         Extended(target, model.log_gauge),
         temperature,
@@ -170,7 +171,7 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
                 f"{step.ess:.1g} (floor {settings.ess_floor:g}); raise samples, start hotter or lower ess_floor"
             )
         return replace(progress, refused=progress.refused + 1), figures | {"refused": "yes"}
-    loss = fit(run, _source(run, drawn, step, job), job, step)
+    loss = fit(run, _source(run, drawn, step, job), job)
     place = Place(place.steps + 1, step.powers.b, 1.0)
     return replace(progress, place=place, refused=0), figures | {"refused": "no", "loss": loss}
 
@@ -184,14 +185,15 @@ def choose(drawn: Drawn, place: Place, job: Annealer) -> tuple[Weighted, Place]:
         return replace(plain, powers=powers, log_w=drawn.log_w, ess=size / len(drawn.log_w)), place
     step = weigh(drawn.log_q, drawn.log_p, job.controller.choose(drawn.log_q, drawn.log_p, place))
     for _ in range(SHORTENINGS):
-        if step.ess >= job.settings.ess_floor or step.powers == FINAL == Powers(0.0, place.b):
+        settled = step.powers.final and place.b == FINAL.b
+        if step.ess >= job.settings.ess_floor or settled:
             break
         place = replace(place, pace=0.5 * place.pace)
         step = weigh(drawn.log_q, drawn.log_p, job.controller.choose(drawn.log_q, drawn.log_p, place))
     return step, place
 
 
-def fit(run: Run, frames: Frames, job: Annealer, step: Weighted) -> float:
+def fit(run: Run, frames: Frames, job: Annealer) -> float:
     """Fit the flow to weighted samples by forward KL; return the mean loss of the last tenth of the steps."""
     settings = job.settings
     stage = Stage("anneal", settings.fit_steps, lr=settings.lr, batch=settings.batch, warmup=settings.warmup)

@@ -1,6 +1,6 @@
 """How far the next step goes: each method of annealing is a rule for the powers of q_i^a p^b."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -126,8 +126,6 @@ class MassTransport:
 class MinimumVariance:
     """The target p^2 / q of flow annealed importance sampling bootstrap (FAB); it moves with the flow."""
 
-    powers: Powers = field(default=Powers(-1.0, 2.0), init=False)
-
     def choose(self, log_q: Tensor, log_p: Tensor, place: Place) -> Powers:
         """Return a = -1, b = 2."""
-        return self.powers
+        return Powers(-1.0, 2.0)
