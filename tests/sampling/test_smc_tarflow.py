@@ -32,7 +32,7 @@ def untrained(gauge: str) -> TarFlow:
     flow = TarFlow.from_data(STAR, x[body[:, 2, 1] > 0.051], config=replace(CONFIG, gauge=gauge))
     with torch.no_grad():
         for block in flow.blocks:
-            block.transformer.out.weight += 0.03 * torch.randn(block.transformer.out.weight.shape)  # type: ignore[union-attr]
+            block.map.out.weight += 0.03 * torch.randn(block.map.out.weight.shape)  # type: ignore[union-attr]
     return flow
 
 
