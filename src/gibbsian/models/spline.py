@@ -197,9 +197,8 @@ class SplineFlow(nn.Module):
         low, high = limits[0] * (1.0 - _ROUNDING), limits[1] * (1.0 + _ROUNDING)
         outside = asked[~((asked >= low) & (asked <= high))]
         if len(outside):
-            raise InputError(
-                f"spline flow: got {float(outside[0]):g} K; it was trained for {limits[0]:g} to {limits[1]:g} K, choose among these"
-            )
+            held = f"{limits[0]:g} to {limits[1]:g} K"
+            raise InputError(f"spline flow: got {float(outside[0]):g} K; it holds {held}, choose among these")
         moved = copy.copy(self)
         moved.temperature = temperature
         return moved

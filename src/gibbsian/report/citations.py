@@ -16,6 +16,7 @@ _SOLVENTS = {
 }
 _RECIPES = {
     "spline": ("boltzmanngenerators", "splineflows", "circularsplines"),
+    "thermal": ("boltzmanngenerators", "splineflows", "circularsplines"),
     "sbg": ("boltzmanngenerators", "tarflow", "sbg"),
     "ecnf": ("boltzmanngenerators", "egnn", "flowmatching", "tbg"),
     "ecnf_plus": ("boltzmanngenerators", "egnn", "flowmatching", "tbg", "sbg"),

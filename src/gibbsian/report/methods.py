@@ -88,10 +88,14 @@ _CONTINUOUS = (
     "an equivariant continuous normalizing flow{size} over Cartesian coordinates, whose divergence was integrated "
     "exactly and which was folded onto the handedness of the data, as in "
 )
-_PROPOSALS = {
-    "spline": "a coupling flow{size} over all bond lengths, angles and torsions, factorised as "
+_SPLINE = (
+    "a coupling flow{size} over all bond lengths, angles and torsions, factorised as "
     "q(torsions) q(angles | torsions) q(bonds | angles, torsions), with rational-quadratic splines that "
-    "are circular for proper torsions",
+    "are circular for proper torsions"
+)
+_PROPOSALS = {
+    "spline": _SPLINE,
+    "thermal": _SPLINE + ", and conditioned on temperature",
     "sbg": "an autoregressive transformer flow{size} over the Cartesian coordinates of all atoms (TarFlow), as in "
     "Sequential Boltzmann Generators",
     "ecnf": _CONTINUOUS + "Transferable Boltzmann Generators (ECNF)",

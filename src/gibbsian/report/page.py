@@ -29,6 +29,7 @@ from gibbsian.report.tables import (
     reference_note,
     simulation_rows,
 )
+from gibbsian.report.temperatures import temperature_plot, temperature_rows
 from gibbsian.report.viewer import representatives
 from gibbsian.report.views import View, views
 
@@ -121,6 +122,8 @@ def render(
         "training": drawings.training_plot(training_log),
         "energy_training": drawings.energy_training_plot(annealing_log),
         "energy_training_rows": energy_training_rows(annealing_log),
+        "temperatures": temperature_rows(results),
+        "temperature_plot": temperature_plot(results),
         "ladder": drawings.ladder_plot(simulation),
         "simulation": simulation_rows(simulation),
         "performance": performance_rows(results.get("performance") or {}),

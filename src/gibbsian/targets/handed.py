@@ -27,6 +27,7 @@ class Handed:
         self.target = target
         self.n_atoms = target.n_atoms
         centres = [(i, *atoms[:3]) for i, atoms in enumerate(topology.neighbours) if len(atoms) == 4]
+        self._topology, self._positions = topology, positions
         self._centres = torch.tensor(centres, dtype=torch.long).reshape(-1, 4)
         self._signs = self._volumes(positions[None]).sign()
 
@@ -34,6 +35,10 @@ class Handed:
     def calls(self) -> int:
         """Conformations that the potential has evaluated so far."""
         return self.target.calls
+
+    def at(self, temperature: float | Tensor) -> "Handed":
+        """Return the same target at another temperature (K), or at one per conformation, (B,)."""
+        return Handed(self.target.at(temperature), self._topology, self._positions)
 
     def right(self, x: Tensor) -> Tensor:
         """Whether each conformation (B, N, 3) has the handedness of the structure, (B,) bool."""

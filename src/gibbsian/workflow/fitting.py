@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gibbsian.coords.prior import draw_prior
 from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.ensemble.temperatures import log_weights_at
 from gibbsian.errors import InputError
 from gibbsian.models.registry import MODELS, Flow
 from gibbsian.models.tarflow import TarFlow
@@ -49,6 +50,7 @@ def fit_flow(
     InputError
         If the data are too few, or a stage needs a target or structure that is missing.
     """
+    check_reference(settings, data.temperature)
     data = _at_start(data, settings)
     flow: Flow = MODELS[settings.proposal].model.from_data(
         data.topology, *_statistics(data, settings, structure), settings.model, settings.seed
@@ -65,6 +67,21 @@ def fit_flow(
     return flow
 
 
+def check_reference(settings: RunSettings, temperature: float) -> None:
+    """Refuse a model whose reference is not the temperature (K) of the system.
+
+    Raises
+    ------
+    InputError
+        Naming both.
+    """
+    held = getattr(settings.model, "temperatures", None)
+    if held is not None and abs(held[0] - temperature) > 1e-6 * temperature:
+        raise InputError(
+            f"model.temperatures: begins at {held[0]:g} K, the system is at {temperature:g} K; let them be the same"
+        )
+
+
 def _at_start(data: Ensemble, settings: RunSettings) -> Ensemble:
     """Return the data, weighted for the temperature that an annealing starts from."""
     hot = settings.annealing and settings.annealing.start_temperature
@@ -72,7 +89,7 @@ def _at_start(data: Ensemble, settings: RunSettings) -> Ensemble:
         return data
     if data.u is None:
         raise InputError("annealing: start_temperature needs data with energies; leave it out")
-    return replace(data, log_w=data.log_w + (1.0 - data.temperature / hot) * data.u)
+    return replace(data, log_w=log_weights_at(data, hot))
 
 
 def _statistics(

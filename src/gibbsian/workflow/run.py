@@ -15,6 +15,7 @@ from gibbsian.parallel.group import first_does, is_first, size
 from gibbsian.processor import core_seconds
 from gibbsian.progress import Report, silent
 from gibbsian.threads import one_thread
+from gibbsian.workflow.fitting import check_reference
 from gibbsian.workflow.runfolder import RunFolder, digest, hold, open_folder
 from gibbsian.workflow.settings import RunSettings, read_settings, resolve_settings, write_settings
 from gibbsian.workflow.system import build_system, keep_source
@@ -93,6 +94,7 @@ def _opened(settings: RunSettings, path: Path) -> Iterator[Run]:
     if (path / "run.yaml").exists():
         _refuse_other(path / "run.yaml", settings)
     system = build_system(settings.system, path / "system")
+    check_reference(settings, system.temperature)
     folder = open_folder(path)
     with hold(folder):
         keep_source(settings.system, folder.system)

@@ -49,7 +49,8 @@ class SamplingSettings(Settings):
 
     `snis` goes on until `until_ess` effective samples, if given, but at most to `n_max`; it draws whole chunks of
     `chunk` and keeps each. `truncation`, `smc`,
-    `exchange` and `langevin` are the settings of the four methods.
+    `exchange` and `langevin` are the settings of the four methods. `temperatures` (K) are sampled besides that of the
+    system, `n` each, from a model that holds them.
     """
 
     method: Method = "snis"
@@ -61,6 +62,7 @@ class SamplingSettings(Settings):
     smc: SmcSettings = SmcSettings()
     exchange: SwapSettings = SwapSettings()
     langevin: LangevinSettings = LangevinSettings()
+    temperatures: tuple[float, ...] = ()
 
 
 class RunSettings(Settings):
@@ -85,6 +87,21 @@ class RunSettings(Settings):
     def _learns(self) -> Self:
         if not self.stages and self.annealing is None:
             raise ValueError("stages: none are given; give at least one, or annealing")
+        return self
+
+    @model_validator(mode="after")
+    def _holds_temperatures(self) -> Self:
+        held, asked = getattr(self.model, "temperatures", None), self.sampling.temperatures
+        if held is not None and self.annealing is not None:
+            raise ValueError("annealing: leads to one temperature only; leave out annealing, or model.temperatures")
+        if not asked:
+            return self
+        if held is None:
+            raise ValueError("sampling.temperatures: the model holds one only; set model.temperatures, or leave it out")
+        if len(set(asked)) < len(asked) or not all(held[0] <= t <= held[1] for t in asked):
+            raise ValueError(
+                f"sampling.temperatures: give each once, between {held[0]:g} and {held[1]:g} K as model.temperatures"
+            )
         return self
 
 
@@ -166,6 +183,8 @@ def _explain(error: ValidationError, kind: type[RunSettings]) -> str:
     # A misspelt key often makes another one missing; the spelling is what to correct.
     first = min(error.errors(), key=lambda entry: entry["type"] not in unknown)
     where = ".".join(str(part) for part in first["loc"])
+    if not where:  # a contradiction of two sections, which the message names
+        return first["msg"].removeprefix("Value error, ")
     if first["type"] in unknown:
         names = _names_at(kind, first["loc"][:-1])
         close = get_close_matches(str(first["loc"][-1]), names, n=1)

@@ -18,6 +18,7 @@ from gibbsian.ensemble.weights import resample
 from gibbsian.evaluate.certified import for_molecule
 from gibbsian.evaluate.comparison import against_exchange
 from gibbsian.evaluate.results import evaluate, plain
+from gibbsian.evaluate.temperatures import against_temperature
 from gibbsian.files import read_json, write_json, write_text
 from gibbsian.models.registry import Flow, load_flow
 from gibbsian.parallel.group import collect, is_first
@@ -32,6 +33,7 @@ from gibbsian.workflow.drawing import draw
 from gibbsian.workflow.fitting import ANNEALING, fit_flow
 from gibbsian.workflow.run import Run, Stage
 from gibbsian.workflow.system import target_of
+from gibbsian.workflow.temperatures import load_scan, save_scan, scan
 
 FLOW = "flow.safetensors"
 FORWARD_FRAMES = 5_000
@@ -87,10 +89,12 @@ def _sample(run: Run, report: Report) -> dict[str, Any]:
         n_max=settings.n_max if settings.until_ess is not None else None,
         report=report,
     )
+    others = scan(run, flow, report)
     if is_first():
         ensemble.save(run.folder.samples)
         export(ensemble, run.folder.samples)
-    return {"energy_calls": ensemble.provenance["energy_calls"]}
+        save_scan(run, others)
+    return {"energy_calls": sum(drawn.provenance["energy_calls"] for drawn in (ensemble, *others))}
 
 
 def _evaluate(run: Run, report: Report) -> dict[str, Any]:
@@ -107,6 +111,9 @@ def _evaluate(run: Run, report: Report) -> dict[str, Any]:
         seed=run.settings.seed,
         performance=performance(run),
     )
+    others = load_scan(run)
+    if others:
+        results["temperatures"] = against_temperature(others, data)
     costs, reliable = stage_costs(run), results["verdict"]["reliable"]
     if costs is not None:
         found = against_exchange(ensemble, data, certified, costs, reliable=reliable)
