@@ -82,6 +82,11 @@ class Run:
         best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         return cls(model, copy.deepcopy(model), best, torch.Generator().manual_seed(seed))
 
+    @property
+    def made(self) -> int:
+        """Steps made, without those that a stage left out because it ended early."""
+        return self.updates + self.skipped
+
 
 def new_optimiser(model: Any, settings: TrainSettings) -> torch.optim.AdamW:
     """Return an optimiser without memory; its learning rate is set at each step."""

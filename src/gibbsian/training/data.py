@@ -1,10 +1,12 @@
 """Batches from a weighted ensemble: the held-out split and draws by weight."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gibbsian.chem.topology import Topology
@@ -86,8 +88,12 @@ def enrich(frames: Frames, topology: Topology, share: float) -> Frames:
     The least share of each basin is `share` over the number of residues; no weight rises more than `MOST_RAISED`-fold.
     What the flow proposes too often its importance weights correct, at the price of about that share of the samples.
     """
+    return raise_rare(frames, basin_masks(topology, frames.x.numpy()), share)
+
+
+def raise_rare(frames: Frames, masks: Mapping[str, NDArray[np.bool_]], share: float) -> Frames:
+    """Do the work of `enrich` for known masks (n,) of the basins."""
     weights = torch.softmax(frames.log_w, 0)
-    masks = basin_masks(topology, frames.x.numpy())
     least = share * len(BASINS) / max(len(masks), 1)
     raised = torch.zeros_like(frames.log_w)
     for mask in map(torch.from_numpy, masks.values()):

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from gibbsian.training.checkpoint import (
 )
 from gibbsian.training.data import Frames, Source, enrich, split
 from gibbsian.training.early_stopping import EnergyRule, energy_rule, evaluate
+from gibbsian.training.feed import Feed
 from gibbsian.training.improve import add_own, add_own_at, quality, rounds, sources_of
 from gibbsian.training.rungs import RUNGS, frames_at, generations_of, rungs_of, share_of, temperatures_of
 from gibbsian.training.stages import Stage, TrainSettings
@@ -47,6 +49,7 @@ def train(
     folder: Path | str,
     report: Report = silent,
     target: Target | None = None,
+    feed: Feed | None = None,
 ) -> Model:
     """Train a flow; the same call on the same folder continues with the bits of an undisturbed run.
 
@@ -71,6 +74,8 @@ def train(
         Called with steps done and to do after each checkpoint; it may raise `StoppedError`.
     target
         Energies, for stages with reverse KL or refit, and for stopping by energies.
+    feed
+        More frames that arrive on the way; it was made from the same data, stages and settings.
 
     Raises
     ------
@@ -84,7 +89,7 @@ def train(
     course = lay_out(model, data, settings, target)
     legs = rounds(stages)
     total = sum(stage.steps for stage, _ in legs)
-    key = _fingerprint(model, data, stages, settings)
+    key = _fingerprint(model, data, stages, settings, feed)
     run = load_checkpoint(place, key, model, settings) or Run.begin(model, settings.seed)
     log = TrainingLog(place / "log.jsonl", keep_until=run.step)
 
@@ -100,14 +105,18 @@ def train(
         if new:
             enter_stage(run, index, stage, settings, course)
         sources, validation = all_sources(run, stage, settings, course)
-        heat = temperatures_of(sources)
+        fed = 0
         if new:
             evaluate(run, validation, settings, course.rule)
             save_checkpoint(place, key, run)
         first = done - stage.steps
         while run.step < done and not run.stopped:
+            if feed is not None and feed.due(run.made) > fed:
+                fed = feed.due(run.made)
+                waiting = partial(report, run.step, total, stage=stage.name, waiting="for the simulation")
+                sources = fed_sources(feed, fed, run, stage, settings, course, waiting)
             x = model.augment(draw_batch(sources, course.groups, run.generator), run.generator)
-            figures = optimise(run, stage, settings, x, course.target, run.step - first, heat)
+            figures = optimise(run, stage, settings, x, course.target, run.step - first, temperatures_of(sources))
             run.step += 1
             if run.step % settings.evaluate_every == 0 or run.step == done:
                 judged = evaluate(run, validation, settings, course.rule)
@@ -179,6 +188,14 @@ def all_sources(run: Run, stage: Stage, settings: TrainSettings, course: Course)
     ]
     sources, validation = ([source for part in parts for source in part] for parts in zip(*found, strict=True))
     return sources, validation
+
+
+def fed_sources(
+    feed: Feed, n: int, run: Run, stage: Stage, settings: TrainSettings, course: Course, waiting: Callable[[], None]
+) -> list[Source]:
+    """Where batches come from with `n` portions; what is judged on stays as it is, so that losses can be compared."""
+    course = replace(course, frames=feed.frames(n, course.rungs, waiting))
+    return all_sources(run, stage, settings, course)[0]
 
 
 def check_stages(model: Trainable, stages: Sequence[Stage], settings: TrainSettings, target: Target | None) -> None:
@@ -266,7 +283,9 @@ def draw_batch(sources: list[Source], groups: list[Symmetry], generator: torch.G
     return random_relabelling(x, groups, generator)
 
 
-def _fingerprint(model: Trainable, data: Ensemble, stages: Sequence[Stage], settings: TrainSettings) -> str:
+def _fingerprint(
+    model: Trainable, data: Ensemble, stages: Sequence[Stage], settings: TrainSettings, feed: Feed | None
+) -> str:
     config = asdict(model.config)
     if config.get("temperatures", ()) is None:
         del config["temperatures"]  # trainings that were begun without this setting go on
@@ -274,6 +293,8 @@ def _fingerprint(model: Trainable, data: Ensemble, stages: Sequence[Stage], sett
     digest = hashlib.sha256(json.dumps([asdict(s) for s in stages] + [asdict(settings), config, shapes]).encode())
     digest.update(data.positions.tobytes())
     digest.update(data.log_w.tobytes())
-    if rungs_of(model) and data.u is not None:
+    if feed is not None:
+        digest.update(json.dumps(feed.key).encode())
+    if (rungs_of(model) or feed is not None) and data.u is not None:
         digest.update(data.u.tobytes())
     return digest.hexdigest()
