@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gibbsian.coords.prior import draw_prior
+from gibbsian.dynamics.stream import Stream
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.temperatures import log_weights_at
 from gibbsian.errors import InputError
@@ -19,6 +20,7 @@ from gibbsian.sampling.importance import stream
 from gibbsian.targets.base import Target
 from gibbsian.training.annealing.annealer import anneal
 from gibbsian.training.data import split
+from gibbsian.training.feed import Feed
 from gibbsian.training.loop import train
 from gibbsian.workflow.settings import RunSettings
 
@@ -37,6 +39,7 @@ def fit_flow(
     report: Report = silent,
     *,
     structure: NDArray[np.floating] | None = None,
+    arriving: Stream | None = None,
 ) -> Flow:
     """Make a flow with the statistics of the training part of `data`, train it, and anneal it, resuming from `folder`.
 
@@ -44,11 +47,13 @@ def fit_flow(
     ----------
     structure
         (n_atoms, 3) nm, for an annealing that starts from the prior about it and not from data.
+    arriving
+        Continuation of the simulation that `data` come from, for settings with a stream.
 
     Raises
     ------
     InputError
-        If the data are too few, or a stage needs a target or structure that is missing.
+        If the data are too few, or a stage needs a target, structure or continuation that is missing.
     """
     check_reference(settings, data.temperature)
     data = _at_start(data, settings)
@@ -56,7 +61,8 @@ def fit_flow(
         data.topology, *_statistics(data, settings, structure), settings.model, settings.seed
     )
     if settings.stages:
-        flow = train(flow, data, settings.stages, settings.training, folder, report, target)
+        feed = _feed(data, settings, arriving)
+        flow = train(flow, data, settings.stages, settings.training, folder, report, target, feed)
     if settings.annealing is not None:
         if target is None:
             raise InputError("annealing: needs a target; give one")
@@ -80,6 +86,15 @@ def check_reference(settings: RunSettings, temperature: float) -> None:
         raise InputError(
             f"model.temperatures: begins at {held[0]:g} K, the system is at {temperature:g} K; let them be the same"
         )
+
+
+def _feed(data: Ensemble, settings: RunSettings, arriving: Stream | None) -> Feed | None:
+    if settings.stream is None:
+        return None
+    if arriving is None:
+        raise InputError("stream: needs a simulation that goes on; use `gibbsian run`, or leave it out")
+    hot = settings.annealing and settings.annealing.start_temperature
+    return Feed(arriving, settings.stream, data, settings.stages, settings.training, hot or None)
 
 
 def _at_start(data: Ensemble, settings: RunSettings) -> Ensemble:

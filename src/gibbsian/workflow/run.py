@@ -83,6 +83,8 @@ def open_run(given: dict[str, Any], path: Path, where: str) -> Iterator[Run]:
             f"{where}: sampling.method {settings.sampling.method} runs in one process only; choose one of "
             f"{', '.join(SHARED_METHODS)}, or start without torchrun"
         )
+    if size() > 1 and settings.stream is not None:
+        raise InputError(f"{where}: stream: runs in one process only; leave it out, or start without torchrun")
     with ExitStack() as opened:
         made: list[Run] = []
         first_does(lambda: made.append(opened.enter_context(_opened(settings, path))))

@@ -20,6 +20,8 @@ from gibbsian.sampling.smc_state import SmcSettings
 from gibbsian.sampling.swap import SwapSettings
 from gibbsian.sampling.truncation import Truncation
 from gibbsian.training.annealing.settings import Annealing
+from gibbsian.training.data import LEAST_LINEAGES
+from gibbsian.training.feed import Streaming
 from gibbsian.training.stages import Stage, TrainSettings, default_stages
 from gibbsian.workflow.drawing import Method
 
@@ -69,7 +71,8 @@ class RunSettings(Settings):
     """Everything that decides a run's results; `settings_of_model` makes the class whose `model` is of one kind.
 
     `seed` is the seed of each part that is not given its own; `proposal` names the model. `stages` learn from data,
-    `annealing` from energies after them; without stages it starts from free torsions.
+    `annealing` from energies after them; without stages it starts from free torsions. With `stream` the simulation goes
+    on while the stages learn from it.
     """
 
     system: SystemSettings
@@ -79,6 +82,7 @@ class RunSettings(Settings):
     data: ExchangeSettings = ExchangeSettings()
     model: Config = MODELS["spline"].config()
     stages: tuple[Stage, ...] = tuple(default_stages())
+    stream: Streaming | None = None
     annealing: Annealing | None = None
     training: TrainSettings = TrainSettings()
     sampling: SamplingSettings = SamplingSettings()
@@ -87,6 +91,10 @@ class RunSettings(Settings):
     def _learns(self) -> Self:
         if not self.stages and self.annealing is None:
             raise ValueError("stages: none are given; give at least one, or annealing")
+        if self.stream is not None and not self.stages:
+            raise ValueError("stream: no stage learns from data; leave out stream, or give stages")
+        if self.stream is not None and self.data.ladders < LEAST_LINEAGES:
+            raise ValueError(f"stream: holds whole ladders out; give data.ladders of {LEAST_LINEAGES} or more")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """What a run does, stage by stage; each resumes from the run folder and writes to it."""
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from gibbsian.chem.convert import write_pdb
 from gibbsian.dynamics.collect import load_simulation
 from gibbsian.dynamics.simulate import simulate
+from gibbsian.dynamics.stream import Stream, streamed
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.export import export
 from gibbsian.ensemble.reference import load_reference
@@ -36,6 +38,7 @@ from gibbsian.workflow.system import target_of
 from gibbsian.workflow.temperatures import load_scan, save_scan, scan
 
 FLOW = "flow.safetensors"
+STREAM = "stream"
 FORWARD_FRAMES = 5_000
 
 
@@ -59,10 +62,26 @@ def _simulate(run: Run, report: Report) -> dict[str, Any]:
 
 def _train(run: Run, report: Report) -> dict[str, Any]:
     target = target_of(run.system)
-    flow = fit_flow(load_data(run), run.settings, run.folder.model, target, report, structure=run.system.positions)
+    with _arriving(run) as arriving:
+        flow = fit_flow(
+            load_data(run),
+            run.settings,
+            run.folder.model,
+            target,
+            report,
+            structure=run.system.positions,
+            arriving=arriving,
+        )
     if is_first():
         flow.save(run.folder.model / FLOW)
     return {"energy_calls": sum(collect(target.calls)), "parameters": sum(p.numel() for p in flow.parameters())}
+
+
+def _arriving(run: Run) -> AbstractContextManager[Stream | None]:
+    """Let the simulation go on in a folder of the training, if it is to learn from that."""
+    if run.settings.stream is None:
+        return nullcontext()
+    return streamed(run.folder.data, run.folder.model / STREAM, run.system, run.settings.stream.frames)
 
 
 def _sample(run: Run, report: Report) -> dict[str, Any]:
@@ -157,7 +176,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 _DATA = ("data",)
-_MODEL = (*_DATA, "model", "stages", "annealing", "training")
+_MODEL = (*_DATA, "model", "stages", "stream", "annealing", "training")
 _SAMPLES = (*_MODEL, "sampling")
 
 STAGES = (
