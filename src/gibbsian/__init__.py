@@ -9,10 +9,20 @@ if TYPE_CHECKING:
     from gibbsian.dynamics.umbrella import UmbrellaSettings, umbrella
     from gibbsian.ensemble.ensemble import Ensemble
     from gibbsian.potentials import potential
-    from gibbsian.workflow.api import fit, sample
+    from gibbsian.workflow.api import fit, sample, temperature_scan
 
 __version__ = "0.1.0"
-__all__ = ["Ensemble", "System", "UmbrellaSettings", "fit", "potential", "sample", "simulate", "umbrella"]
+__all__ = [
+    "Ensemble",
+    "System",
+    "UmbrellaSettings",
+    "fit",
+    "potential",
+    "sample",
+    "simulate",
+    "temperature_scan",
+    "umbrella",
+]
 
 _HOMES = {
     "Ensemble": "gibbsian.ensemble.ensemble",
@@ -22,6 +32,7 @@ _HOMES = {
     "potential": "gibbsian.potentials",
     "sample": "gibbsian.workflow.api",
     "simulate": "gibbsian.dynamics.simulate",
+    "temperature_scan": "gibbsian.workflow.api",
     "umbrella": "gibbsian.dynamics.umbrella",
 }
 

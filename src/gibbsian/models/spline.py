@@ -11,7 +11,7 @@ import copy
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -308,7 +308,7 @@ class SplineFlow(nn.Module):
         """
         tensors, header = read_tensors(Path(path), FORMAT)
         statistics = Statistics(**{name: tensors.pop(f"statistics.{name}") for name in STATISTICS})
-        sizes = {name: tuple(v) if isinstance(v, list) else v for name, v in header["config"].items()}
+        sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in header["config"].items()}
         flow = cls(Topology.from_dict(header["topology"]), statistics, SplineConfig(**sizes))
         flow.load_state_dict(tensors)
         return flow

@@ -69,7 +69,7 @@ def generations_of(buffer: Buffer, k: int, n: int) -> Buffer:
 
 def temperatures_of(sources: Sequence[Source]) -> Tensor | None:
     """Temperature (B,) of each row of a batch drawn from these sources; None where they have none."""
-    pairs = [(source.frames.temperature, source.n) for source in sources]
-    if any(temperature is None for temperature, _ in pairs):
+    known = [t for source in sources if (t := source.frames.temperature) is not None]
+    if len(known) < len(sources):
         return None
-    return torch.cat([torch.full((n,), temperature, dtype=torch.float64) for temperature, n in pairs])
+    return torch.tensor(known, dtype=torch.float64).repeat_interleave(torch.tensor([source.n for source in sources]))

@@ -1,7 +1,7 @@
 """The functions behind `gibbsian.fit` and `gibbsian.sample`."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ from gibbsian.chem.system import System
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.models.base import Proposal, SamplingProposal
 from gibbsian.progress import Report, silent
+from gibbsian.sampling import temperatures as scanning
+from gibbsian.sampling.temperatures import ProposalOfTemperatures
 from gibbsian.threads import one_thread
 from gibbsian.workflow.drawing import MethodSettings, draw
 from gibbsian.workflow.fitting import fit_flow
@@ -103,6 +105,44 @@ def sample(
             settings=settings,
             topology=system.topology,
             temperature=system.temperature,
+            folder=None if folder is None else Path(folder),
+            seed=seed,
+            report=report,
+        )
+
+
+def temperature_scan(
+    proposal: ProposalOfTemperatures,
+    system: System,
+    temperatures: Sequence[float],
+    n: int = 10_000,
+    folder: Path | str | None = None,
+    seed: int = 0,
+    report: Report = silent,
+) -> list[Ensemble]:
+    """Draw conformations of a system at each of several temperatures from one proposal, with exact weights at each.
+
+    Parameters
+    ----------
+    proposal, system
+        What `gibbsian.fit` returned for the recipe ``thermal``, and the molecule.
+    temperatures
+        K, among those that the proposal holds.
+    n, folder, seed, report
+        As in `sample`; `n` is that of each temperature.
+
+    Raises
+    ------
+    InputError
+        If the proposal does not hold one of the temperatures.
+    """
+    with one_thread():
+        return scanning.temperature_scan(
+            proposal,
+            target_of(system),
+            temperatures,
+            n,
+            topology=system.topology,
             folder=None if folder is None else Path(folder),
             seed=seed,
             report=report,
