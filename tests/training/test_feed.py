@@ -74,7 +74,9 @@ def new_feed(steps: int = 100, **settings: Any) -> tuple[Feed, Prepared]:
 
 
 def test_ladders_held_out_are_never_drawn() -> None:
-    unseen = np.unique(split(first_data(), TRAINING.held_out, TRAINING.seed)[1].lineage)
+    held_out = split(first_data(), TRAINING.held_out, TRAINING.seed)[1].lineage
+    assert held_out is not None
+    unseen = np.unique(held_out)
     feed, _ = new_feed()
     feed.due(40)
     (frames,) = feed.frames(4, (), waits)

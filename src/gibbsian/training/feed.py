@@ -104,7 +104,9 @@ class Feed:
         steps = sum(stage.steps * stage.refit_rounds for stage in stages)
         self._most = (steps - 1) // settings.every
         self._taken = 0
-        self._unseen = np.unique(split(data, training.held_out, training.seed)[1].lineage)
+        unseen = split(data, training.held_out, training.seed)[1].lineage
+        assert unseen is not None
+        self._unseen = np.unique(unseen)
         self._energies: list[NDArray[np.float64]] = []
         self._parts: list[_Part] = []
         self._add(Portion(data.positions, data.u * kt(data.temperature), data.lineage))
