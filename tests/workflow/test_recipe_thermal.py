@@ -5,6 +5,7 @@ import pytest
 
 from conftest import TINY
 from gibbsian.errors import InputError
+from gibbsian.workflow.estimate import estimate
 from gibbsian.workflow.run import open_run, perform
 from gibbsian.workflow.settings import read_settings, resolve_settings, write_settings
 from gibbsian.workflow.stages import STAGES
@@ -49,6 +50,10 @@ def test_a_reference_at_another_temperature_is_refused_before_anything_runs(tmp_
     with pytest.raises(InputError, match="begins at 300 K, the system is at 310 K"), open_run(hot, tmp_path, "here"):
         pass
     assert not (tmp_path / "run.yaml").exists()
+
+
+def test_the_cost_counts_the_samples_of_every_temperature() -> None:
+    assert "for 1500 samples" in dict(estimate(resolve_settings(THERMAL)).rows)["sample"]
 
 
 def test_a_run_from_the_sequence_to_the_report(tmp_path: Path) -> None:

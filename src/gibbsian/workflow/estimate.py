@@ -14,6 +14,7 @@ from gibbsian.models.registry import MODELS
 from gibbsian.potentials import potential
 from gibbsian.potentials.base import Potential
 from gibbsian.threads import one_thread
+from gibbsian.workflow.fitting import check_reference
 from gibbsian.workflow.settings import RunSettings
 from gibbsian.workflow.system import build_system
 
@@ -56,6 +57,7 @@ def estimate(settings: RunSettings) -> Estimate:
         If the system cannot be built.
     """
     system = build_system(settings.system)
+    check_reference(settings, system.temperature)
     data = settings.data.resolved(system)
     walkers = data.ladders * len(data.temperatures or ())
     steps = data.start_steps + data.equilibration + data.steps
@@ -67,7 +69,8 @@ def estimate(settings: RunSettings) -> Estimate:
         generations = math.ceil(settings.annealing.calls / settings.annealing.samples)
         train += generations * settings.annealing.fit_steps * _step_seconds(system, settings, settings.annealing.batch)
     flow = _untrained(system, settings, TRIAL_FRAMES)
-    sample = settings.sampling.n * (1 / _rate(potential(system), system, TRIAL_FRAMES) + _draw_seconds(flow))
+    drawn = settings.sampling.n * (1 + len(settings.sampling.temperatures))
+    sample = drawn * (1 / _rate(potential(system), system, TRIAL_FRAMES) + _draw_seconds(flow))
     rows = (
         ("system", f"{system.sequence}, {system.n_atoms} atoms, {system.forcefield} + {system.solvent}"),
         ("temperatures", f"{len(data.temperatures or ())}, {data.ladders} ladders, {walkers} walkers"),
@@ -77,7 +80,7 @@ def estimate(settings: RunSettings) -> Estimate:
         ),
         ("simulate", _duration(simulate)),
         ("train", f"{_duration(train)} at most"),
-        ("sample", f"{_duration(sample)} for {settings.sampling.n} samples, before any annealing or exchange"),
+        ("sample", f"{_duration(sample)} for {drawn} samples, before any annealing or exchange"),
     )
     return Estimate(rows, STUDIES.get(settings.recipe) or _advice(system))
 
