@@ -41,7 +41,8 @@ def test_self_improvement_resumes_with_the_same_bits(tmp_path, source):
     def fit(folder, report):
         return weights_of(train(new_tarflow(data), data, stages, SETTINGS, folder, report, springs))
 
-    check_resumable(fit, tmp_path, stops=(3, 1, 1))
+    # The guard may take a round back, so that fewer checkpoints follow.
+    check_resumable(fit, tmp_path, stops=(3, 1))
     assert log_of(tmp_path / "whole") == log_of(tmp_path / "parts")
 
 
