@@ -81,6 +81,8 @@ PROPOSALS: dict[str, ProposalRecipe] = {
         base="eacf",
         steps=0.1,
         batch=64,
+        # A held-out loss costs as much as a hundred steps.
+        training={"evaluate_every": 300, "checkpoint_every": 100},
         draws=(1_000,),
         samplers=(),
         cartesian=False,
