@@ -1,6 +1,7 @@
 """`gibbsian`: from a sequence to a weighted ensemble. Heavy modules are imported by the commands that need them."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 from gibbsian.errors import GibbsianError, InputError
 from gibbsian.parallel.launch import launched, launched_first
 
+GRACE = 5.0
+"""Seconds by which the other processes of torchrun fail later than the first."""
 TOGETHER = ("run", "train", "sample", "evaluate", "report")
 """Commands that the processes of torchrun share."""
 
@@ -314,6 +317,9 @@ def main() -> None:
     except GibbsianError as error:
         if launched_first():
             print(f"gibbsian: {error}", file=sys.stderr)
+        else:
+            # torchrun ends all processes when one fails: let it be the one that speaks.
+            time.sleep(GRACE)
         sys.exit(error.exit_code)
     except MemoryError:
         print("gibbsian: out of memory; use fewer samples or a smaller batch", file=sys.stderr)

@@ -141,6 +141,7 @@ def training_curves(log: Sequence[Mapping[str, Any]], step: str, curves: Mapping
             axis.plot(steps, values, color=colour, label=label, marker="." if len(values) < 40 else None, lw=1.4)
             # The fall of the first steps would press everything after it into one line.
             shown.extend(values[np.isfinite(values) & (steps >= 0.1 * last)].tolist())
+        axis.set_xlim(0, 1.02 * max(last, 1))
         _mark_stages(axis, log, step)
         if shown:
             low, high = min(shown), max(shown)
