@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gibbsian.chem.residues import Symmetry
 from gibbsian.chem.topology import Topology
+from gibbsian.coords.permutations import random_relabelling
 from gibbsian.ensemble.basins import BASINS, basin_masks
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
@@ -101,3 +103,9 @@ def raise_rare(frames: Frames, masks: Mapping[str, NDArray[np.bool_]], share: fl
         if 0.0 < found < least:
             raised[mask] = raised[mask].clamp_min(math.log(min(least / found, MOST_RAISED)))
     return Frames(frames.x, frames.log_w + raised, frames.temperature)
+
+
+def draw_batch(sources: list[Source], groups: list[Symmetry], generator: torch.Generator) -> Tensor:
+    """One batch from all sources, relabelled."""
+    x = torch.cat([source.frames.x[source.draw(generator)] for source in sources])
+    return random_relabelling(x, groups, generator)

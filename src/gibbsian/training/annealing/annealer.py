@@ -28,8 +28,7 @@ from gibbsian.training.annealing.settings import Annealing
 from gibbsian.training.annealing.transport import Drawn, draw_annealed, draw_plain
 from gibbsian.training.annealing.weights import FINAL, Weighted, weigh
 from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, new_optimiser, save_checkpoint
-from gibbsian.training.data import Frames, Source, enrich
-from gibbsian.training.loop import draw_batch
+from gibbsian.training.data import Frames, Source, draw_batch, enrich
 from gibbsian.training.stages import Stage, TrainSettings
 from gibbsian.training.step import optimise
 from gibbsian.training.streams import OWN, seed_of
