@@ -75,6 +75,36 @@ void bind(nb::module_& m, const char* name) {
             "Advance all walkers in place by n_steps of the middle scheme.");
 }
 
+template <class T>
+Splines<T> layer(const Input<T>& v, const Input<T>& p, const Input<T>& circular, double bound, double steepest,
+                 bool inverse) {
+    const std::size_t rows = v.shape(0), columns = v.shape(1);
+    return {rows, columns, (p.shape(2) - 1) / 3, circular.data(), T(bound), T(steepest), inverse};
+}
+
+template <class T>
+void bind_splines(nb::module_& m) {
+    m.def(
+        "couple",
+        [](Input<T> v, Input<T> p, Input<T> circular, double bound, double steepest, bool inverse,
+           const std::string& set, Array<T> image, Array<T> log_det) {
+            const Splines<T> splines = layer<T>(v, p, circular, bound, steepest, inverse);
+            const nb::gil_scoped_release release;
+            find_kernels<T>(set).couple(splines, v.data(), p.data(), image.data(), log_det.data());
+        },
+        "Write images (n, c) and log-determinants (n) of v (n, c) with raw spline parameters p (n, c, 3 bins + 1).");
+    m.def(
+        "couple_back",
+        [](Input<T> v, Input<T> p, Input<T> circular, double bound, double steepest, bool inverse,
+           const std::string& set, Input<T> d_image, Input<T> d_log_det, Array<T> d_v, Array<T> d_p) {
+            const Splines<T> splines = layer<T>(v, p, circular, bound, steepest, inverse);
+            const nb::gil_scoped_release release;
+            find_kernels<T>(set).couple_back(splines, v.data(), p.data(), d_image.data(), d_log_det.data(), d_v.data(),
+                                             d_p.data());
+        },
+        "Write the gradients of v and p.");
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
@@ -82,4 +112,6 @@ NB_MODULE(_kernels, m) {
     m.def("instruction_sets", &instruction_sets, "Instruction sets that run on this processor, the widest first.");
     bind<float>(m, "Engine32");
     bind<double>(m, "Engine64");
+    bind_splines<float>(m);
+    bind_splines<double>(m);
 }

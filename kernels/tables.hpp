@@ -111,6 +111,15 @@ struct Motion {
     const double* strengths;
 };
 
+// A layer of spline couplings on variables (rows, columns), each with 3 bins + 1 raw parameters; see splines.hpp.
+template <class T>
+struct Splines {
+    std::size_t rows, columns, bins;
+    const T* circular;                   // (columns): not zero for variables on the circle
+    T bound, steepest;                   // half the domain on the line, log of the largest slope
+    bool inverse;
+};
+
 // The kernels of one instruction set.
 template <class T>
 struct Kernels {
@@ -120,6 +129,9 @@ struct Kernels {
     // Advances walkers first..first + n - 1; energy and force are read and written.
     void (*run)(const Tables<T>&, Space<T>&, const Motion<T>&, std::size_t first, std::size_t n, T* x, T* v,
                 double* energy, T* force);
+    // Images (rows, columns) and log-determinants (rows) of variables v with parameters p, and the gradients.
+    void (*couple)(const Splines<T>&, const T* v, const T* p, T* image, T* log_det);
+    void (*couple_back)(const Splines<T>&, const T* v, const T* p, const T* d_image, const T* d_log_det, T* d_v, T* d_p);
 };
 
 }  // namespace gibbsian

@@ -7,7 +7,7 @@ import pytest
 
 from gibbsian.cli.main import main
 from gibbsian.ensemble.ensemble import Ensemble
-from gibbsian.potentials.compiled import is_built
+from gibbsian.kernels import is_built
 
 
 def call(monkeypatch: pytest.MonkeyPatch, line: str) -> int:

@@ -20,8 +20,8 @@ from gibbsian.dynamics.windows import Windows, torsion_atoms
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.geometry import dihedral
 from gibbsian.errors import GibbsianError, InputError, StoppedError
+from gibbsian.kernels import is_built
 from gibbsian.potentials import potential
-from gibbsian.potentials.compiled import is_built
 from gibbsian.units import kt
 
 needs_engine = pytest.mark.skipif(not is_built(), reason="the compiled engine was not built")

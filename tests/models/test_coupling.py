@@ -9,6 +9,13 @@ PERIODIC = torch.tensor([True, True, False, False])
 MASK = torch.tensor([True, False, True, False])
 
 
+def jacobians(made: SplineCoupling, v: torch.Tensor) -> torch.Tensor:
+    """(B, n, n); variables of different rows do not see each other."""
+    alone = torch.autograd.functional.jacobian(lambda u: made(u, u[:, :0])[0].sum(0), v)
+    assert isinstance(alone, torch.Tensor)
+    return alone.movedim(1, 0)
+
+
 @torch.no_grad()
 def layer(mask=MASK, periodic=PERIODIC, seed: int = 0, scale: float = 0.5) -> SplineCoupling:
     torch.manual_seed(seed)
@@ -30,13 +37,12 @@ def test_log_determinant_against_autograd_and_inverse():
     back, log_inverse = made.inverse(y, v[:, :0])
     assert torch.allclose(back, v, atol=1e-9)
     assert torch.allclose(log_inverse, -log_det, atol=1e-9)
-    jacobians = torch.func.vmap(torch.func.jacrev(lambda u: made(u[None], u[None, :0])[0][0]))(v)
-    assert torch.allclose(torch.linalg.slogdet(jacobians).logabsdet, log_det, atol=1e-9)
+    assert torch.allclose(torch.linalg.slogdet(jacobians(made, v)).logabsdet, log_det, atol=1e-9)
 
 
 def test_transformed_variables_do_not_see_each_other():
     made, v = layer(), variables(5)
-    jacobian = torch.func.vmap(torch.func.jacrev(lambda u: made(u[None], u[None, :0])[0][0]))(v).detach()
+    jacobian = jacobians(made, v)
     block = jacobian[:, MASK][:, :, MASK]
     assert float((block - torch.diag_embed(block.diagonal(dim1=1, dim2=2))).abs().max()) == 0.0
     identity = torch.eye(2, dtype=torch.float64).expand(5, 2, 2)

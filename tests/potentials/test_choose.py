@@ -9,9 +9,9 @@ import torch
 
 from gibbsian.chem.system import System
 from gibbsian.errors import InputError
+from gibbsian.kernels import is_built
 from gibbsian.potentials import CompiledPotential, TorchPotential, potential
 from gibbsian.potentials.compare import compare_engines, displaced
-from gibbsian.potentials.compiled import is_built
 from gibbsian.potentials.openmm import OpenMMPotential
 
 
@@ -35,7 +35,7 @@ def test_compiled_is_the_default(system: System) -> None:
 
 
 def test_torch_without_a_compiler(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gibbsian.potentials.compiled.find_spec", lambda name: None)
+    monkeypatch.setattr("gibbsian.kernels.find_spec", lambda name: None)
     monkeypatch.setattr("gibbsian.potentials.choose.is_built", is_built)
     assert isinstance(potential(system), TorchPotential)
     with pytest.raises(InputError, match="not built"):

@@ -10,9 +10,9 @@ from molecules import molecule, noisy
 
 from gibbsian.chem.parameters import Parameters, extract
 from gibbsian.dynamics.langevin import run_langevin, start
+from gibbsian.kernels import instruction_sets
 from gibbsian.potentials import CompiledPotential, TorchPotential
 from gibbsian.potentials.base import Integrator, LangevinState, RigidBonds, TorsionBias
-from gibbsian.potentials.compiled import instruction_sets
 from gibbsian.units import kt
 
 pytestmark = pytest.mark.skipif(not instruction_sets(), reason="the compiled engine was not built")

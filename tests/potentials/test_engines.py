@@ -13,8 +13,8 @@ from molecules import molecule, noisy, oracle
 
 from gibbsian.chem.parameters import extract
 from gibbsian.errors import InputError
+from gibbsian.kernels import instruction_sets
 from gibbsian.potentials import CompiledPotential, Potential, TorchPotential
-from gibbsian.potentials.compiled import instruction_sets
 from gibbsian.testing.potential import check_potential
 
 HEXA = "-".join(["ALA"] * 6)

@@ -20,9 +20,10 @@ from gibbsian.bench.rows import Metric, Row, RowKey
 from gibbsian.bench.systems import ENGINE
 from gibbsian.bench.tables import Place
 from gibbsian.chem.system import System
+from gibbsian.kernels import is_built
 from gibbsian.potentials import potential
 from gibbsian.potentials.base import Potential
-from gibbsian.potentials.compiled import is_built, usable_cores
+from gibbsian.potentials.compiled import usable_cores
 from gibbsian.potentials.openmm import OpenMMPotential
 from gibbsian.potentials.openmm_best import with_builtin_born
 from gibbsian.potentials.triton import has_triton

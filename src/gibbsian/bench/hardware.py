@@ -5,7 +5,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gibbsian.potentials.compiled import instruction_sets, usable_cores
+from gibbsian.kernels import instruction_sets
+from gibbsian.potentials.compiled import usable_cores
 
 
 def hardware() -> dict[str, Any]:

@@ -57,7 +57,7 @@ def _devices() -> list[tuple[str, str]]:
 
 
 def _compiled() -> str:
-    from gibbsian.potentials.compiled import instruction_sets
+    from gibbsian.kernels import instruction_sets
 
     sets = instruction_sets()
     if not sets:

@@ -6,8 +6,9 @@ import torch
 
 from gibbsian.chem.system import System
 from gibbsian.errors import InputError
+from gibbsian.kernels import is_built
 from gibbsian.potentials.base import Potential
-from gibbsian.potentials.compiled import CompiledPotential, is_built
+from gibbsian.potentials.compiled import CompiledPotential
 from gibbsian.potentials.torch import TorchPotential
 from gibbsian.potentials.triton import TritonPotential, has_triton
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from gibbsian.chem.system import System
+from gibbsian.kernels import is_built
 from gibbsian.potentials.base import Potential
-from gibbsian.potentials.compiled import CompiledPotential, is_built
+from gibbsian.potentials.compiled import CompiledPotential
 from gibbsian.potentials.openmm import OpenMMPotential
 from gibbsian.potentials.torch import TorchPotential
 

@@ -2,8 +2,6 @@
 
 import math
 import os
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from torch import Tensor
 from gibbsian.chem.born import ACE_PROBE, Born
 from gibbsian.chem.parameters import Parameters
 from gibbsian.errors import InputError
+from gibbsian.kernels import instruction_sets, kernels
 from gibbsian.potentials.base import Integrator, LangevinState, RigidBonds, TorsionBias
 from gibbsian.potentials.coefficients import PairTable, pair_table, shortest, spline_patches, torsion_table
 from gibbsian.potentials.saved_force import SavedForce
@@ -23,20 +22,6 @@ Arrays = dict[str, Floats]
 
 LONG_SERIES, SHORT_SERIES = 0.3, 0.1
 """Largest (s/r)^2 at which the kernels' two polynomials for the screening of distant atoms hold."""
-
-
-def is_built() -> bool:
-    """Whether a compiler was there when gibbsian was installed."""
-    return find_spec("gibbsian._kernels") is not None
-
-
-def instruction_sets() -> list[str]:
-    """Instruction sets of the engine that this processor has, the widest first; empty if the engine was not built."""
-    return _kernels().instruction_sets() if is_built() else []
-
-
-def _kernels() -> Any:
-    return import_module("gibbsian._kernels")
 
 
 def usable_cores() -> int:
@@ -165,8 +150,8 @@ def _special(integrator: Integrator, n: int) -> tuple[NDArray[Any], ...]:
 
 def _engine(parameters: Parameters, dtype: torch.dtype, instruction_set: str) -> Any:
     """Compiled engine of a molecule."""
-    kernels = _kernels()
-    make, real = (kernels.Engine32, np.float32) if dtype == torch.float32 else (kernels.Engine64, np.float64)
+    name, real = ("Engine32", np.float32) if dtype == torch.float32 else ("Engine64", np.float64)
+    make = getattr(kernels(), name)
     reals, indices, numbers = _bonded(parameters)
     numbers["shortest2"] = shortest(dtype) ** 2
     if parameters.n_atoms > 1 and (parameters.nonbonded is not None or parameters.born is not None):

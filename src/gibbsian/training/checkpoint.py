@@ -90,7 +90,7 @@ class Run:
 
 def new_optimiser(model: Any, settings: TrainSettings) -> torch.optim.AdamW:
     """Return an optimiser without memory; its learning rate is set at each step."""
-    return torch.optim.AdamW(model.parameters(), betas=settings.betas, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(model.parameters(), betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
 
 
 def save_checkpoint(folder: Path, key: str, run: Run) -> None:

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gibbsian.errors import InputError
 from gibbsian.parallel.group import my_rows, rank, sum_gradients, total
@@ -64,9 +65,8 @@ def optimise(
     run.optimiser.step()
     run.updates += 1
     decay = min(settings.ema, (1.0 + run.updates) / (10.0 + run.updates))
-    with torch.no_grad():
-        for average, current in zip(run.ema.parameters(), run.model.parameters(), strict=True):
-            average.lerp_(current, 1.0 - decay)
+    move_average = get_ema_multi_avg_fn(decay)
+    move_average(list(run.ema.parameters()), list(run.model.parameters()), run.updates)
     return figures | {"gradient": float(norm)}
 
 

@@ -6,6 +6,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gibbsian.models.layers.fast_splines import Couple, can_couple
 from gibbsian.models.layers.splines import make_knots, rational_quadratic, rational_quadratic_inverse
 
 HARMONICS = 2
@@ -92,44 +93,48 @@ class SplineCoupling(nn.Module):
 
     def forward(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Return the variables one step closer to the base, and the log-determinant, (B,)."""
-        knots, shift, log_scale = self._splines(v, context)
-        x = v[:, self._changed]
-        scaled = x * torch.exp(log_scale) + shift
-        unit = torch.where(self._circular, torch.remainder(scaled, 1.0), self._to_unit(scaled))
-        inside = (unit >= 0.0) & (unit <= 1.0)
-        image, log_derivative = rational_quadratic(unit, knots)
-        y = torch.where(self._circular, image, torch.where(inside, self._from_unit(image), scaled))
-        log_det = torch.where(inside, log_derivative, 0.0) + log_scale
-        return v.index_copy(1, self._changed, y), log_det.sum(-1)
+        return self._transform(v, context, inverse=False)
 
     def inverse(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Return the variables one step closer to the data, and the log-determinant, (B,)."""
-        knots, shift, log_scale = self._splines(v, context)
-        y = v[:, self._changed]
-        unit = torch.where(self._circular, y, self._to_unit(y))
-        inside = (unit >= 0.0) & (unit <= 1.0)
-        image, log_derivative = rational_quadratic_inverse(unit, knots)
-        scaled = torch.where(self._circular, image, torch.where(inside, self._from_unit(image), y))
-        moved = (scaled - shift) * torch.exp(-log_scale)
-        x = torch.where(self._circular, torch.remainder(moved, 1.0), moved)
-        log_det = torch.where(inside, log_derivative, 0.0) - log_scale
-        return v.index_copy(1, self._changed, x), log_det.sum(-1)
+        return self._transform(v, context, inverse=True)
 
-    def _to_unit(self, z: Tensor) -> Tensor:
-        return (z + self.bound) / (2.0 * self.bound)
+    def _transform(self, v: Tensor, context: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        changed, p = v[:, self._changed], self._parameters_of(v, context)
+        if can_couple(v):
+            circular = self._circular.to(v.dtype)
+            image, log_det = Couple.apply(changed, p, circular, self.bound, inverse)  # pyright: ignore
+        else:
+            image, log_det = couple(changed, p, self._circular, self.bound, inverse)
+        return v.index_copy(1, self._changed, image), log_det
 
-    def _from_unit(self, u: Tensor) -> Tensor:
-        return u * (2.0 * self.bound) - self.bound
-
-    def _splines(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Knots (B, changed, 3, K+1), shift and log scale (B, changed)."""
+    def _parameters_of(self, v: Tensor, context: Tensor) -> Tensor:
+        """Raw parameters (B, changed, 3 K + 1) of the splines."""
         inputs = torch.cat([features(v, self._kept_periodic, self._kept_real), context], -1)
         if self._alone:
             inputs = v.new_ones(len(v), 1)
-        p = self.conditioner(inputs).unflatten(-1, (len(self._changed), 3 * self.bins + 1))
-        sizes, inner, first, shift = p.split([2 * self.bins, self.bins - 1, 1, 1], -1)
-        # Circle: one learned slope shared by both ends, and a shift. Line: end slopes 1, a scale and a shift.
-        circular = self._circular[:, None]
-        end = torch.where(circular, first, 0.0)
-        log_scale = torch.where(circular, 0.0, torch.tanh(first))
-        return make_knots(torch.cat([sizes, end, inner, end], -1)), shift.squeeze(-1), log_scale.squeeze(-1)
+        return self.conditioner(inputs).unflatten(-1, (len(self._changed), 3 * self.bins + 1))
+
+
+def couple(v: Tensor, p: Tensor, circular: Tensor, bound: float, inverse: bool) -> tuple[Tensor, Tensor]:
+    """Images (B, n) of variables `v` (B, n) with raw parameters `p` (B, n, 3 K + 1), and the log-determinant, (B,).
+
+    Variables on the circle (n,) have one learned slope shared by both ends, and a shift; those on the line end slopes
+    1, a scale and a shift.
+    """
+    bins = (p.shape[-1] - 1) // 3
+    sizes, inner, first, last = p.split([2 * bins, bins - 1, 1, 1], -1)
+    end = torch.where(circular[:, None], first, 0.0)
+    log_scale = torch.where(circular, 0.0, torch.tanh(first.squeeze(-1)))
+    shift, knots = last.squeeze(-1), make_knots(torch.cat([sizes, end, inner, end], -1))
+    scaled = v if inverse else v * torch.exp(log_scale) + shift
+    turns = scaled if inverse else torch.remainder(scaled, 1.0)
+    unit = torch.where(circular, turns, (scaled + bound) / (2.0 * bound))
+    inside = (unit >= 0.0) & (unit <= 1.0)
+    image, log_slope = (rational_quadratic_inverse if inverse else rational_quadratic)(unit, knots)
+    image = torch.where(circular, image, torch.where(inside, image * (2.0 * bound) - bound, scaled))
+    log_slope = torch.where(inside, log_slope, 0.0)
+    if not inverse:
+        return image, (log_slope + log_scale).sum(-1)
+    moved = (image - shift) * torch.exp(-log_scale)
+    return torch.where(circular, torch.remainder(moved, 1.0), moved), (log_slope - log_scale).sum(-1)
