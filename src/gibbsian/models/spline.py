@@ -11,7 +11,7 @@ import copy
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from gibbsian.coords.internal import InternalCoordinates
 from gibbsian.coords.permutations import random_relabelling
 from gibbsian.errors import InputError
 from gibbsian.models.layers.coupling import SplineCoupling, count_features, features
+from gibbsian.models.layers.masked import SplineAutoregression
 from gibbsian.models.standardise import UNSCALED, Standardise, Statistics, fit_statistics
 from gibbsian.models.storage import read_tensors, write_tensors
 
@@ -68,6 +69,7 @@ class SplineConfig:
     bound: float = 5.0
     mask_seed: int = 0
     temperatures: tuple[float, float] | None = None
+    layers: Literal["coupling", "autoregressive"] = "coupling"
 
     def __post_init__(self) -> None:
         if self.temperatures is not None and not 0.0 < self.temperatures[0] < self.temperatures[1] < math.inf:
@@ -82,8 +84,13 @@ class Stack(nn.Module):
     def __init__(self, periodic: Tensor, n_context: int, n_couplings: int, config: SplineConfig) -> None:
         super().__init__()
         sizes = (n_context, config.bins, config.hidden, config.depth, config.bound)
-        masks = _masks(periodic, n_couplings, config.mask_seed)
-        layers = [SplineCoupling(periodic, half, *sizes) for mask in masks for half in (mask, ~mask) if half.any()]
+        if config.layers == "autoregressive":
+            order = torch.arange(len(periodic))
+            orders = [order if k % 2 == 0 else order.flip(0) for k in range(n_couplings)]
+            layers: list[nn.Module] = [SplineAutoregression(periodic, order, *sizes) for order in orders]
+        else:
+            masks = _masks(periodic, n_couplings, config.mask_seed)
+            layers = [SplineCoupling(periodic, half, *sizes) for mask in masks for half in (mask, ~mask) if half.any()]
         self.layers = nn.ModuleList(layers)
 
     def forward(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,7 +105,7 @@ class Stack(nn.Module):
         """Return data variables (B, n) of base variables, and the log-determinant (B,)."""
         log_det = v.new_zeros(len(v))
         for layer in reversed(self.layers):
-            assert isinstance(layer, SplineCoupling)
+            assert isinstance(layer, SplineCoupling | SplineAutoregression)
             v, change = layer.inverse(v, context)
             log_det = log_det + change
         return v, log_det

@@ -101,11 +101,7 @@ class SplineCoupling(nn.Module):
 
     def _transform(self, v: Tensor, context: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         changed, p = v[:, self._changed], self._parameters_of(v, context)
-        if can_couple(v):
-            circular = self._circular.to(v.dtype)
-            image, log_det = Couple.apply(changed, p, circular, self.bound, inverse)  # pyright: ignore
-        else:
-            image, log_det = couple(changed, p, self._circular, self.bound, inverse)
+        image, log_det = transform(changed, p, self._circular, self.bound, inverse=inverse)
         return v.index_copy(1, self._changed, image), log_det
 
     def _parameters_of(self, v: Tensor, context: Tensor) -> Tensor:
@@ -114,6 +110,13 @@ class SplineCoupling(nn.Module):
         if self._alone:
             inputs = v.new_ones(len(v), 1)
         return self.conditioner(inputs).unflatten(-1, (len(self._changed), 3 * self.bins + 1))
+
+
+def transform(v: Tensor, p: Tensor, circular: Tensor, bound: float, *, inverse: bool) -> tuple[Tensor, Tensor]:
+    """Return what `couple` returns, by the compiled kernels where they are there."""
+    if can_couple(v):
+        return Couple.apply(v, p, circular.to(v.dtype), bound, inverse)  # pyright: ignore
+    return couple(v, p, circular, bound, inverse)
 
 
 def couple(v: Tensor, p: Tensor, circular: Tensor, bound: float, inverse: bool) -> tuple[Tensor, Tensor]:

@@ -160,7 +160,8 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
         drawn = draw_annealed(run.ema, job.target, job.temperature, settings, seed)
     else:
         drawn = draw_plain(run.ema, job.target, settings.samples, seed)
-    progress = replace(progress, draws=progress.draws + 1, calls=progress.calls + drawn.calls)
+    spent = progress.calls
+    progress = replace(progress, draws=progress.draws + 1, calls=spent + drawn.calls)
     step, place = choose(drawn, progress.place, job)
     figures = _figures(run, drawn, step)
     if step.ess < settings.ess_floor:
@@ -170,7 +171,7 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
                 f"{step.ess:.1g} (floor {settings.ess_floor:g}); raise samples, start hotter or lower ess_floor"
             )
         return replace(progress, refused=progress.refused + 1), figures | {"refused": "yes"}
-    loss = fit(run, _source(run, drawn, step, job), job)
+    loss = fit(run, _source(run, drawn, step, job), job, spent, progress.calls)
     place = Place(place.steps + 1, step.powers.b, 1.0)
     return replace(progress, place=place, refused=0), figures | {"refused": "no", "loss": loss}
 
@@ -192,10 +193,15 @@ def choose(drawn: Drawn, place: Place, job: Annealer) -> tuple[Weighted, Place]:
     return step, place
 
 
-def fit(run: Run, frames: Frames, job: Annealer) -> float:
-    """Fit the flow to weighted samples by forward KL; return the mean loss of the last tenth of the steps."""
+def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> float:
+    """Fit the flow to weighted samples by forward KL; return the mean loss of the last tenth of the steps.
+
+    The learning rate falls with the energy calls over the whole annealing: `spent` before these steps, `allowed` after.
+    """
     settings = job.settings
-    stage = Stage("anneal", settings.fit_steps, lr=settings.lr, batch=settings.batch, warmup=settings.warmup)
+    calls = (allowed - spent) / settings.fit_steps
+    warmup = round(settings.warmup * calls)
+    stage = Stage("anneal", settings.calls, lr=settings.lr, batch=settings.batch, warmup=warmup)
     ages = settings.method == "fab"
     source = Source(frames, settings.batch * (CANDIDATES if ages else 1))
     log_q = torch.cat(run.buffer.log_q) if ages else None
@@ -205,7 +211,8 @@ def fit(run: Run, frames: Frames, job: Annealer) -> float:
             x = draw_batch([source], job.groups, run.generator)
         else:
             x = _refreshed(run, source, log_q, settings.batch)
-        losses.append(optimise(run, stage, job.training, run.model.augment(x, run.generator), None, k)["nll"])
+        at = min(settings.calls, round(spent + k * calls))
+        losses.append(optimise(run, stage, job.training, run.model.augment(x, run.generator), None, at)["nll"])
         run.step += 1
     return float(torch.tensor(losses[-max(1, len(losses) // 10) :]).mean())
 

@@ -33,7 +33,8 @@ class Annealing:
     samples
         Draws of each step.
     fit_steps, batch, lr, warmup
-        Training steps after each draw, conformations of each, highest learning rate and steps to reach it.
+        Training steps after each draw, and conformations of each; the learning rate, reached in so many steps, from
+        where it falls by a cosine to zero when the calls are spent.
     trust, entropy
         Bounds in nats on KL(q' | q) and H(q) - H(q').
     hottest, rungs
