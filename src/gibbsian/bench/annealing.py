@@ -19,9 +19,12 @@ from gibbsian.bench.rows import Metric, Row, RowKey, read_row
 from gibbsian.bench.sbg_methods import draw_by
 from gibbsian.bench.sbg_metrics import judge_of, judged
 from gibbsian.bench.sbg_training import Fitted
-from gibbsian.bench.sbg_work import Desk, equal_cost, reference, thinned
+from gibbsian.bench.sbg_work import DATA_SEED, Desk, equal_cost, reference, thinned
 from gibbsian.bench.tables import Place
+from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
+from gibbsian.evaluate.comparison import basins_known
+from gibbsian.evaluate.cost import Account, time_to
 from gibbsian.progress import Report, silent
 from gibbsian.sampling.forward import forward_ess
 from gibbsian.threads import one_thread
@@ -39,6 +42,7 @@ COLUMNS = (
     "log_z",
     "ram_tv_100x100",
     "basin_error",
+    "tt01",
     "missed_basins",
     "energy_calls_training",
     "core_seconds_total",
@@ -124,7 +128,9 @@ def _sampled(desk: Desk, fitted: Fitted, report: Report) -> tuple[dict[str, Metr
     n = desk.budget.draws[0]
     drawn = draw_by(desk, fitted, "snis", n, desk.budget.repeats, report)
     metrics, notes = judged(drawn.ensembles, judge_of(desk, report), desk.target(), draws=n)
+    account = Account(fitted.core_seconds + fitted.data_core_seconds, drawn.core_seconds)
     metrics |= {
+        "tt01": _time_to(desk, drawn.ensembles[0], account),
         "energy_calls": Metric(drawn.energy_calls),
         "core_seconds": Metric(drawn.core_seconds),
         "core_seconds_total": Metric(drawn.core_seconds + fitted.core_seconds + fitted.data_core_seconds),
@@ -147,11 +153,19 @@ def _exchange(key: RowKey, desk: Desk, place: Place, report: Report) -> Row:
     metrics, notes = judged([frames], judge_of(desk, report), desk.target(), draws=len(frames))
     statistics = frames.provenance["statistics"]
     spent = spent_in(desk.folder / f"equal-cost-seed{key.seed}")
+    settings = desk.budget.dynamics.exchange(desk.system, DATA_SEED)
+    warm_up = settings.equilibration / (settings.equilibration + settings.steps) * spent_in(desk.folder / "data")
     metrics |= {
+        "tt01": _time_to(desk, frames, Account(warm_up, spent - warm_up)),
         "energy_calls_training": Metric(statistics["aggregate_ns"] * 1000 / frames.provenance["settings"]["timestep"]),
         "core_seconds_total": Metric(spent),
     }
     return _row(key, desk, metrics, {**notes, "spends_the_cost_of": dearest.key.row, "statistics": statistics})
+
+
+def _time_to(desk: Desk, ensemble: Ensemble, account: Account) -> Metric:
+    """Core-seconds until every gated basin is known to 0.1 kT; no value where more samples would not lead there."""
+    return Metric(time_to(basins_known(ensemble, desk.certified), account))
 
 
 def _row(key: RowKey, desk: Desk, metrics: dict[str, Metric], notes: dict[str, Any]) -> Row:

@@ -46,15 +46,15 @@ SIZES = {
         Budget(references.BUDGETS["ACE-ALA-NME@amber96"], contiguous_ns=0, steps=0, draws=(100_000,)),
         calls=2_000_000,
         samples=25_000,
-        fit_steps=200,
-        steps=2_000,
+        fit_steps=150,
+        steps=3_000,
     ),
     "ACE-AAA-NME@amber96": Size(
         Budget(references.BUDGETS["ACE-AAA-NME@amber96"], contiguous_ns=0, steps=0, draws=(100_000,)),
         calls=1_000_000,
         samples=25_000,
         fit_steps=150,
-        steps=2_000,
+        steps=3_000,
     ),
     "ACE-AAAAA-NME@amber96": Size(
         Budget(_LARGE, contiguous_ns=0, steps=0, draws=(10_000,)),
@@ -82,11 +82,14 @@ class Method:
     ----------
     annealing
         Replacements of `Annealing`; None for none.
+    effort
+        Multiple of the energy calls that `Size` allows.
     likelihood, reverse_kl, refit
         Stages before: maximum likelihood of replica exchange, reverse KL, refit on own samples.
     """
 
     annealing: Mapping[str, Any] | None = None
+    effort: int = 1
     likelihood: bool = False
     reverse_kl: bool = False
     refit: bool = False
@@ -101,15 +104,19 @@ METHODS: dict[str, Method] = {
     "likelihood": Method(likelihood=True),
     "refit": Method(likelihood=True, refit=True),
     "reverse-kl": Method(reverse_kl=True),
-    "fab": Method({"method": "fab", "ess_floor": 0.001, "levels": 4}),
+    "fab": Method({"method": "fab", "ess_floor": 0.001, "levels": 4, "samples": 2_000, "fit_steps": 60}),
     "ladder": Method({"method": "ladder", "hottest": 1200.0, "rungs": 10}),
     "trust-region": Method({"method": "trust-region"}),
     "mass-transport": Method({"method": "mass-transport"}),
-    "likelihood+mass-transport": Method({"method": "mass-transport"}, likelihood=True),
+    "likelihood+mass-transport": Method(
+        {"method": "mass-transport", "samples": 50_000, "fit_steps": 100}, effort=5, likelihood=True
+    ),
 }
 """Methods by the name that their rows begin with."""
 
 
+SHAPE = {"couplings": (8, 6, 6)}
+"""The flow of all methods: the best of the table `flows` for long trainings."""
 KL_BATCH = 256
 """Conformations of each step of reverse KL."""
 
@@ -119,7 +126,8 @@ def settings_of(name: str, size: Size, system: str, seed: int) -> RunSettings:
     method = METHODS[name]
     stages: list[dict[str, Any]] = []
     if method.likelihood:
-        stages.append({"name": "nll", "steps": max(1, round(0.3 * size.steps))})
+        alone = method.annealing is None and not method.refit
+        stages.append({"name": "nll", "steps": size.steps if alone else max(1, round(0.3 * size.steps))})
     if method.refit:
         draws = min(150_000, size.calls)
         stages.append(
@@ -127,9 +135,10 @@ def settings_of(name: str, size: Size, system: str, seed: int) -> RunSettings:
         )
     if method.reverse_kl:
         stages.append({"name": "kl", "steps": size.steps, "lr": 5e-4, "w_nll": 0.0, "w_kl": 1.0, "kl_batch": KL_BATCH})
-    given: dict[str, Any] = {"recipe": "spline", "seed": seed, "system": {"source": system}, "stages": stages}
+    given: dict[str, Any] = {"recipe": "spline", "seed": seed, "system": {"source": system}}
+    given |= {"stages": stages, "model": SHAPE}
     if method.annealing is not None:
-        shared = {"calls": size.calls, "samples": size.samples, "fit_steps": size.fit_steps, "lr": 2e-3}
+        shared = {"calls": method.effort * size.calls, "samples": size.samples, "fit_steps": size.fit_steps, "lr": 2e-3}
         given |= {"annealing": {**shared, **method.annealing}, "training": {"ema": 0.99}}
     return resolve_settings(given, "bench annealing")
 

@@ -17,6 +17,7 @@ TABLES = {
     "accuracy": "largest errors of energies and forces against OpenMM's Reference platform",
     "references": "basin free energies by replica exchange, and the certified references made of them",
     "dynamics": "replica exchange per core and minute against OpenMM, and averages at several time steps",
+    "flows": "shapes of the spline flow by held-out likelihood and cost, and the speed of its kernels",
     "annealing": "flows trained on energies alone, beside maximum likelihood",
     "sbg": "transformer flows on Cartesian coordinates with importance sampling, annealing and exchange",
 }

@@ -171,6 +171,12 @@ def against_exchange(
     }
 
 
+def basins_known(ensemble: Ensemble, certified: Reference | None) -> tuple[KnownBasin, ...]:
+    """Free energies of an ensemble's basins beside certified ones, where there are; else of those that are not rare."""
+    masks = basin_masks(ensemble.topology, ensemble.positions)
+    return _known(ensemble, masks, _wanted(ensemble, certified), np.ones(len(ensemble), dtype=np.bool_))
+
+
 def _wanted(data: Ensemble, certified: Reference | None) -> dict[str, Estimate | None]:
     """Find the basins that count, with their certified values."""
     if certified is not None:
