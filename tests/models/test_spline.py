@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,9 +64,10 @@ def shaken(flow: SplineFlow, scale: float = 0.05) -> SplineFlow:
     return flow
 
 
-@pytest.fixture(scope="module")
-def flow() -> SplineFlow:
-    return shaken(SplineFlow.from_data(CHAIN, Springs().sample(2000), config=CONFIG))
+@pytest.fixture(scope="module", params=["coupling", "autoregressive"])
+def flow(request) -> SplineFlow:
+    config = replace(CONFIG, layers=request.param)
+    return shaken(SplineFlow.from_data(CHAIN, Springs().sample(2000), config=config))
 
 
 def test_conformance(flow):
@@ -73,7 +75,7 @@ def test_conformance(flow):
 
 
 def test_paths_agree_to_1e_9_in_float64(flow):
-    double = SplineFlow(CHAIN, flow.standardise.statistics, CONFIG).double()
+    double = SplineFlow(CHAIN, flow.standardise.statistics, flow.config).double()
     double.load_state_dict(flow.state_dict())
     x, log_q = double.rsample(500, torch.Generator().manual_seed(0))
     assert float((double.log_prob(x) - log_q).detach().abs().max()) < 1e-9
@@ -96,7 +98,7 @@ def test_pose_does_not_matter_and_the_other_hand_has_no_density(flow):
 
 
 def test_log_determinant_of_the_whole_flow_against_autograd(flow):
-    double = SplineFlow(CHAIN, flow.standardise.statistics, CONFIG).double()
+    double = SplineFlow(CHAIN, flow.standardise.statistics, flow.config).double()
     double.load_state_dict(flow.state_dict())
     sizes = double._sizes
 

@@ -11,7 +11,7 @@ import copy
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from gibbsian.models.layers.coupling import SplineCoupling, count_features, feat
 from gibbsian.models.layers.masked import SplineAutoregression
 from gibbsian.models.standardise import UNSCALED, Standardise, Statistics, fit_statistics
 from gibbsian.models.storage import read_tensors, write_tensors
+
+Layers = Literal["coupling", "autoregressive"]
 
 FORMAT = "gibbsian-spline-1"
 CHUNK = 4096
@@ -44,7 +46,7 @@ class SplineConfig:
     Attributes
     ----------
     couplings
-        Coupling layers for torsions, angles and bonds; even numbers.
+        Coupling layers for torsions, angles and bonds; even numbers where they are couplings.
     bins
         Bins per spline.
     hidden, depth
@@ -55,11 +57,14 @@ class SplineConfig:
         Seed of the random halves.
     temperatures
         K, the reference and the highest temperature of a flow that holds all between them; None for that of the data.
+    layers
+        ``coupling``: half of the variables depends on the other half. ``autoregressive``: each depends on all before
+        it; a layer does more and a draw costs more. `couplings` counts layers of either kind.
 
     Raises
     ------
     InputError
-        If the temperatures are not positive and rising.
+        If the temperatures are not positive and rising, or there are no such layers.
     """
 
     couplings: tuple[int, int, int] = (12, 2, 2)
@@ -69,25 +74,28 @@ class SplineConfig:
     bound: float = 5.0
     mask_seed: int = 0
     temperatures: tuple[float, float] | None = None
-    layers: Literal["coupling", "autoregressive"] = "coupling"
+    layers: Layers = "coupling"
 
     def __post_init__(self) -> None:
         if self.temperatures is not None and not 0.0 < self.temperatures[0] < self.temperatures[1] < math.inf:
             raise InputError(
                 f"spline flow: temperatures: got {tuple(self.temperatures)}; give two, positive and rising, in K"
             )
+        if self.layers not in get_args(Layers):
+            raise InputError(f"spline flow: layers: got {self.layers!r}; choose {' or '.join(get_args(Layers))}")
 
 
 class Stack(nn.Module):
-    """Coupling layers in pairs: half of the variables, then the other half."""
+    """Layers one after the other: couplings in pairs, half of the variables and the other half, or autoregressions."""
 
     def __init__(self, periodic: Tensor, n_context: int, n_couplings: int, config: SplineConfig) -> None:
         super().__init__()
         sizes = (n_context, config.bins, config.hidden, config.depth, config.bound)
+        layers: list[nn.Module]
         if config.layers == "autoregressive":
             order = torch.arange(len(periodic))
             orders = [order if k % 2 == 0 else order.flip(0) for k in range(n_couplings)]
-            layers: list[nn.Module] = [SplineAutoregression(periodic, order, *sizes) for order in orders]
+            layers = [SplineAutoregression(periodic, order, *sizes) for order in orders]
         else:
             masks = _masks(periodic, n_couplings, config.mask_seed)
             layers = [SplineCoupling(periodic, half, *sizes) for mask in masks for half in (mask, ~mask) if half.any()]
@@ -298,8 +306,6 @@ class SplineFlow(nn.Module):
     def save(self, path: Path | str) -> None:
         """Write the flow, its statistics and its molecule to one safetensors file."""
         header = {"format": FORMAT, "topology": self.topology.to_dict(), "config": asdict(self.config)}
-        if self.config.temperatures is None:
-            del header["config"]["temperatures"]  # the file is then that of earlier versions too
         statistics = self.standardise.statistics.tensors()
         tensors = {f"statistics.{name}": tensor for name, tensor in statistics.items()}
         write_tensors(Path(path), tensors | self.state_dict(), header)

@@ -185,11 +185,10 @@ def guard(run: Run, stage: Stage, course: Course) -> dict[str, float | str]:
 def _fingerprint(
     model: Trainable, data: Ensemble, stages: Sequence[Stage], settings: TrainSettings, feed: Feed | None
 ) -> str:
-    config = asdict(model.config)
-    if config.get("temperatures", ()) is None:
-        del config["temperatures"]  # trainings that were begun without this setting go on
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    digest = hashlib.sha256(json.dumps([asdict(s) for s in stages] + [asdict(settings), config, shapes]).encode())
+    digest = hashlib.sha256(
+        json.dumps([asdict(s) for s in stages] + [asdict(settings), asdict(model.config), shapes]).encode()
+    )
     digest.update(data.positions.tobytes())
     digest.update(data.log_w.tobytes())
     if feed is not None:
