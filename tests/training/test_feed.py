@@ -133,7 +133,8 @@ def test_what_is_wrong_is_told_in_one_line() -> None:
         Feed(cast("Stream", Prepared()), Streaming(), few, [Stage("nll", 10)], TRAINING)
 
 
-def test_streamed_training_is_resumable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("temperatures", [None, (300.0, 450.0)])
+def test_streamed_training_is_resumable(tmp_path: Path, temperatures: tuple[float, float] | None) -> None:
     system = System.from_sequence("ACE-GLY-NME", "amber14", "obc2")
     short = replace(
         SETTINGS, steps=200, equilibration=40, exchange_every=10, save_every=20, shard=10, start_steps=50
@@ -142,7 +143,7 @@ def test_streamed_training_is_resumable(tmp_path: Path) -> None:
     data = simulate(system, short, source)
     stages = [Stage("one", 16, batch=32, warmup=2), Stage("two", 14, batch=32, warmup=2)]
     training = TrainSettings(evaluate_every=5, checkpoint_every=5, patience=2, ema=0.9)
-    config = SplineConfig(couplings=(2, 2, 2), bins=4, hidden=16)
+    config = SplineConfig(couplings=(2, 2, 2), bins=4, hidden=16, temperatures=temperatures)
     new = torch.from_numpy(np.array(data.positions))
 
     def fit(folder: Path, report: Report, every: int = 7) -> dict[str, Tensor]:

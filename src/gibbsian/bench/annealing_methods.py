@@ -44,16 +44,16 @@ class Size:
 SIZES = {
     "ACE-ALA-NME@amber96": Size(
         Budget(references.BUDGETS["ACE-ALA-NME@amber96"], contiguous_ns=0, steps=0, draws=(100_000,)),
-        calls=2_000_000,
-        samples=25_000,
-        fit_steps=150,
+        calls=3_000_000,
+        samples=40_000,
+        fit_steps=100,
         steps=3_000,
     ),
     "ACE-AAA-NME@amber96": Size(
         Budget(references.BUDGETS["ACE-AAA-NME@amber96"], contiguous_ns=0, steps=0, draws=(100_000,)),
         calls=1_000_000,
         samples=25_000,
-        fit_steps=150,
+        fit_steps=100,
         steps=3_000,
     ),
     "ACE-AAAAA-NME@amber96": Size(
@@ -108,9 +108,7 @@ METHODS: dict[str, Method] = {
     "ladder": Method({"method": "ladder", "hottest": 1200.0, "rungs": 10}),
     "trust-region": Method({"method": "trust-region"}),
     "mass-transport": Method({"method": "mass-transport"}),
-    "likelihood+mass-transport": Method(
-        {"method": "mass-transport", "samples": 50_000, "fit_steps": 100}, effort=5, likelihood=True
-    ),
+    "likelihood+mass-transport": Method({"method": "mass-transport", "samples": 50_000}, effort=4, likelihood=True),
 }
 """Methods by the name that their rows begin with."""
 

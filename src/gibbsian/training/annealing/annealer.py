@@ -199,14 +199,15 @@ def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> fl
     The learning rate falls with the energy calls over the whole annealing: `spent` before these steps, `allowed` after.
     """
     settings = job.settings
-    calls = (allowed - spent) / settings.fit_steps
+    steps = min(settings.fit_steps, math.ceil(settings.passes * _effective(frames) / settings.batch))
+    calls = (allowed - spent) / steps
     warmup = round(settings.warmup * calls)
     stage = Stage("anneal", settings.calls, lr=settings.lr, batch=settings.batch, warmup=warmup)
     ages = settings.method == "fab"
     source = Source(frames, settings.batch * (CANDIDATES if ages else 1))
     log_q = torch.cat(run.buffer.log_q) if ages else None
     losses = []
-    for k in range(settings.fit_steps):
+    for k in range(steps):
         if log_q is None:
             x = draw_batch([source], job.groups, run.generator)
         else:
@@ -215,6 +216,10 @@ def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> fl
         losses.append(optimise(run, stage, job.training, run.model.augment(x, run.generator), None, at)["nll"])
         run.step += 1
     return float(torch.tensor(losses[-max(1, len(losses) // 10) :]).mean())
+
+
+def _effective(frames: Frames) -> float:
+    return float(torch.exp(2 * torch.logsumexp(frames.log_w, 0) - torch.logsumexp(2 * frames.log_w, 0)))
 
 
 def _source(run: Run, drawn: Drawn, step: Weighted, job: Annealer) -> Frames:

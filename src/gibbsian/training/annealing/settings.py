@@ -35,6 +35,8 @@ class Annealing:
     fit_steps, batch, lr, warmup
         Training steps after each draw, and conformations of each; the learning rate, reached in so many steps, from
         where it falls by a cosine to zero when the calls are spent.
+    passes
+        How often a fit may see each of its effective samples; it has fewer steps where that is reached earlier.
     trust, entropy
         Bounds in nats on KL(q' | q) and H(q) - H(q').
     hottest, rungs
@@ -59,6 +61,7 @@ class Annealing:
     batch: int = 512
     lr: float = 1e-3
     warmup: int = 10
+    passes: float = 2.0
     trust: float = 0.3
     entropy: float = 1.0
     hottest: float = 1200.0
@@ -80,8 +83,16 @@ class Annealing:
                 raise InputError(f"annealing: {name} is {count}; give a positive number")
         if self.calls < self.samples:
             raise InputError(f"annealing: calls ({self.calls}) are fewer than samples ({self.samples}); raise calls")
-        if not (self.lr > 0 and self.trust > 0 and self.entropy > 0 and (self.start_temperature or 1.0) > 0):
-            raise InputError("annealing: lr, trust, entropy and start_temperature must be positive; correct them")
+        if not (
+            self.lr > 0
+            and self.passes > 0
+            and self.trust > 0
+            and self.entropy > 0
+            and (self.start_temperature or 1.0) > 0
+        ):
+            raise InputError(
+                "annealing: lr, passes, trust, entropy and start_temperature must be positive; correct them"
+            )
         if not 0 < self.ess_floor < self.fraction < 1:
             raise InputError(
                 f"annealing: ess_floor is {self.ess_floor}, fraction {self.fraction}; give 0 < ess_floor < fraction < 1"
