@@ -199,11 +199,12 @@ def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> fl
     The learning rate falls with the energy calls over the whole annealing: `spent` before these steps, `allowed` after.
     """
     settings = job.settings
-    steps = min(settings.fit_steps, math.ceil(settings.passes * _effective(frames) / settings.batch))
+    ages = settings.method == "fab"
+    enough = settings.fit_steps if ages else math.ceil(settings.passes * _effective(frames) / settings.batch)
+    steps = min(settings.fit_steps, enough)
     calls = (allowed - spent) / steps
     warmup = round(settings.warmup * calls)
     stage = Stage("anneal", settings.calls, lr=settings.lr, batch=settings.batch, warmup=warmup)
-    ages = settings.method == "fab"
     source = Source(frames, settings.batch * (CANDIDATES if ages else 1))
     log_q = torch.cat(run.buffer.log_q) if ages else None
     losses = []

@@ -37,6 +37,7 @@ class Annealing:
         where it falls by a cosine to zero when the calls are spent.
     passes
         How often a fit may see each of its effective samples; it has fewer steps where that is reached earlier.
+        ``fab``, whose few effective samples change as the flow moves, takes all its steps.
     trust, entropy
         Bounds in nats on KL(q' | q) and H(q) - H(q').
     hottest, rungs
