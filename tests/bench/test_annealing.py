@@ -104,3 +104,12 @@ def test_every_method_has_settings_that_a_run_takes() -> None:
         settings = settings_of(name, TINY, NAME, 0)
         assert bool(settings.stages) == (method.likelihood or method.refit or method.reverse_kl)
         assert (settings.annealing is not None) == (method.annealing is not None)
+
+
+def test_figures_and_what_was_published(place: tables.Place) -> None:
+    row = made(place, "mass-transport.training")
+    assert list(annealing.figures([row])) == [f"ess_against_calls_{NAME}"]
+    assert annealing.figures([made(place, "likelihood.training")]) == {}
+    table = annealing.beside({NAME})
+    assert table is not None
+    assert table.row_count == 3

@@ -6,13 +6,17 @@ without data start from its prior.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from rich.table import Table
 
+from gibbsian.bench import published
 from gibbsian.bench.account import spent_in
+from gibbsian.bench.annealing_figures import figures as figures
 from gibbsian.bench.annealing_methods import METHODS, SIZES, calls_of, trained
 from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey, read_row
@@ -51,6 +55,11 @@ COLUMNS = (
 
 
 EXCHANGE = "replica-exchange"
+
+
+def beside(systems: Collection[str]) -> Table | None:
+    """Return what others have published about the same peptides with flows that are trained on energies."""
+    return published.table({name.partition("@")[0] for name in systems}, {"CMT"})
 
 
 def rows() -> list[RowKey]:

@@ -55,10 +55,15 @@ class Published:
 
 
 @cache
+def _content() -> dict[str, Any]:
+    return yaml.safe_load((files("gibbsian.bench") / "published.yaml").read_text())
+
+
+@cache
 def published() -> tuple[Published, ...]:
     """Every line, in the order of the file."""
-    content = yaml.safe_load((files("gibbsian.bench") / "published.yaml").read_text())
-    return tuple(_read(row, content["sources"]) for row in content["rows"])
+    content = _content()
+    return tuple(_read(dict(row), content["sources"]) for row in content["rows"])
 
 
 def _read(row: dict[str, Any], sources: dict[str, str]) -> Published:
@@ -72,9 +77,10 @@ def _read(row: dict[str, Any], sources: dict[str, str]) -> Published:
     return Published(figures=figures, source=source, **plain)
 
 
-def table(systems: Collection[str]) -> Table | None:
-    """Lay out the lines of some systems; None where there is none."""
-    found = [line for line in published() if line.system in systems]
+def table(systems: Collection[str], sources: Collection[str] | None = None) -> Table | None:
+    """Lay out the lines of some systems, and of some sources by their key in the file; None where there is none."""
+    kept = None if sources is None else {_content()["sources"][key] for key in sources}
+    found = [line for line in published() if line.system in systems and (kept is None or line.source in kept)]
     if not found:
         return None
     laid = Table(box=None, pad_edge=False, title="Published", title_justify="left", caption_justify="left")

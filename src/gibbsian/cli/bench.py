@@ -116,7 +116,10 @@ def draw_figures(choice: Choice, results: Path | None, folder: Path) -> None:
     draw: Callable[[list[Row]], dict[str, str]] | None = getattr(table_of(choice.table), "figures", None)
     drawn = {} if draw is None else draw(_existing(choice, results))
     if not drawn:
-        raise InputError(f"{choice.table}: no figures of these rows; sbg has some of its curves, speeds and steps")
+        raise InputError(
+            f"{choice.table}: no figures of these rows; sbg has some of its curves, speeds and steps, annealing has "
+            "some of its trainings"
+        )
     for path in write_figures(drawn, folder):
         _console().print(f"wrote: {path}")
 

@@ -89,15 +89,19 @@ def inference_time(bars: Sequence[Bar], samples: int = 10_000) -> str:
         return to_svg(figure, "inference time", described)
 
 
-def ess_against_cost(curves: Sequence[Curve], published: Mark | None = None) -> str:
-    """Effective sample size in per cent of the draws against the core-seconds of training, both logarithmic.
+def ess_against_cost(
+    curves: Sequence[Curve], published: Mark | None = None, cost: str = "core-seconds of training"
+) -> str:
+    """Effective sample size in per cent of the draws against the cost of training, both logarithmic.
 
     Parameters
     ----------
     curves
-        ``x`` core-seconds, ``y`` fractions with their errors; points at zero are left out.
+        ``x`` cost, ``y`` fractions with their errors; points at zero are left out.
     published
         Fraction that others reached.
+    cost
+        What the cost is counted in.
 
     Raises
     ------
@@ -109,7 +113,7 @@ def ess_against_cost(curves: Sequence[Curve], published: Mark | None = None) -> 
         _curves(axis, curves, "effective sample size against cost", scale=100.0)
         if published is not None:
             _mark(axis, Mark(published.label, 100 * published.value))
-        axis.set(xscale="log", yscale="log", xlabel="core-seconds of training", ylabel="effective sample size / %")
+        axis.set(xscale="log", yscale="log", xlabel=cost, ylabel="effective sample size / %")
         _plain_scale(axis, "x")
         _plain_scale(axis, "y")
         _finish(figure, axis)
