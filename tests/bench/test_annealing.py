@@ -51,7 +51,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         given = settings_of(name, size, system, seed).model_dump(mode="json")
         given["model"] = MODEL
         if given["annealing"]:
-            given["annealing"] |= {"ess_floor": 1e-6, "levels": 1}
+            given["annealing"] |= {"ess_floor": 1e-6, "levels": 1, "samples": TINY.samples}
         return resolve_settings(given, "test")
 
     monkeypatch.setattr(annealing_methods, "settings_of", small)
