@@ -27,11 +27,12 @@ TINY = Size(
         transported_once=0,
         splits=2,
     ),
-    calls=1_200,
+    calls=2_400,
     samples=400,
     fit_steps=3,
     steps=6,
 )
+FULL = annealing_methods.SIZES[NAME]
 MODEL = {"couplings": (2, 2, 2), "hidden": 16, "depth": 1, "bins": 4}
 
 
@@ -101,7 +102,7 @@ def test_replica_exchange_needs_a_method_first(tmp_path: Path) -> None:
 
 def test_every_method_has_settings_that_a_run_takes() -> None:
     for name, method in METHODS.items():
-        settings = settings_of(name, TINY, NAME, 0)
+        settings = settings_of(name, FULL, NAME, 0)
         assert bool(settings.stages) == (method.likelihood or method.refit or method.reverse_kl)
         assert (settings.annealing is not None) == (method.annealing is not None)
 
