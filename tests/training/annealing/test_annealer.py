@@ -14,8 +14,9 @@ from gibbsian.errors import InputError
 from gibbsian.targets.boltzmann import Boltzmann
 from gibbsian.testing.toys import GaussianMixture, toy_system
 from gibbsian.testing.training import check_resumable
-from gibbsian.training.annealing.annealer import LOG, anneal
+from gibbsian.training.annealing.annealer import LOG, anneal, bounded
 from gibbsian.training.annealing.settings import Annealing
+from gibbsian.training.data import Frames
 from gibbsian.training.stages import TrainSettings
 
 MEANS = 0.25 * torch.tensor([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [-1.0, -1.0, 0.0]])
@@ -160,3 +161,13 @@ def test_another_annealing_in_the_folder_is_refused(tmp_path):
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(InputError, match="annealing"):
         replace(QUICK, **wrong)
+
+
+def test_a_fit_does_not_learn_an_outstanding_sample_by_heart():
+    log_w = torch.zeros(1000, dtype=torch.float64)
+    log_w[3] = 8.0
+    shares = torch.softmax(bounded(Frames(torch.zeros(1000, 1, 3), log_w), 0.002).log_w, 0)
+    assert float(shares[3]) < 0.01
+    assert torch.equal(shares[4:], shares[4].expand(996))
+    level = Frames(torch.zeros(10, 1, 3), torch.zeros(10, dtype=torch.float64))
+    assert torch.allclose(torch.softmax(bounded(level, 3.0).log_w, 0), torch.full((10,), 0.1).double())

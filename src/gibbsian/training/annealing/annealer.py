@@ -42,6 +42,8 @@ MOST_REFUSED = 5
 CANDIDATES = 2
 """Samples from which each of a batch is chosen where their weights have aged."""
 LARGEST_CORRECTION = 10.0
+MOST_VISITS = 16.0
+"""How often a fit may see a single sample: one with an outstanding weight would otherwise be learnt by heart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +207,7 @@ def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> fl
     calls = (allowed - spent) / steps
     warmup = round(settings.warmup * calls)
     stage = Stage("anneal", settings.calls, lr=settings.lr, batch=settings.batch, warmup=warmup)
+    frames = bounded(frames, MOST_VISITS / (steps * settings.batch))
     source = Source(frames, settings.batch * (CANDIDATES if ages else 1))
     log_q = torch.cat(run.buffer.log_q) if ages else None
     losses = []
@@ -217,6 +220,11 @@ def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> fl
         losses.append(optimise(run, stage, job.training, run.model.augment(x, run.generator), None, at)["nll"])
         run.step += 1
     return float(torch.tensor(losses[-max(1, len(losses) // 10) :]).mean())
+
+
+def bounded(frames: Frames, most: float) -> Frames:
+    """Lower the largest weights to a share of all; for fits only, weights of results stay as they are."""
+    return replace(frames, log_w=torch.log_softmax(frames.log_w, 0).clamp_max(math.log(most)))
 
 
 def _effective(frames: Frames) -> float:
