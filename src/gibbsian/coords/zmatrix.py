@@ -35,6 +35,8 @@ class ZMatrix:
         (n - 3) where the placed atom sits: ``backbone``, ``sidechain``, or ``hydrogen``.
     residues
         (n,) residue of each placed atom.
+    n_backbone
+        The first rows, each placed from the ones just before it: the chain of N, CA, C with the heavy atoms of caps.
     """
 
     atoms: NDArray[np.int64]
@@ -42,6 +44,7 @@ class ZMatrix:
     kinds: tuple[Kind, ...]
     groups: tuple[Group, ...]
     residues: NDArray[np.int64]
+    n_backbone: int
 
     @property
     def n_atoms(self) -> int:
@@ -165,6 +168,7 @@ class _Builder:
             kinds=tuple(self.kinds[int(atom)] for atom in atoms[3:]),
             groups=tuple(group(int(atom)) for atom in atoms[3:]),
             residues=np.asarray(self.topology.residue_index)[atoms],
+            n_backbone=len(self.path),
         )
 
 
