@@ -30,8 +30,8 @@ class ReducedCoordinates:
     Parameters
     ----------
     topology
-        One chain without disulfides. The bond that closes the ring of a proline is no coordinate; its chi1 is free, with
-        one warning.
+        One chain without disulfides. The bond that closes the ring of a proline is no coordinate; its chi1 is free,
+        with one warning.
     rotors
         Whether torsions that turn hydrogens only are free.
 
@@ -176,8 +176,8 @@ def _free_kinds(z: ZMatrix, topology: Topology, rotors: bool) -> dict[int, FreeK
     if prolines:
         named = ", ".join(str(residue) for residue in sorted(prolines))
         warnings.warn(
-            f"reduced coordinates: the bond that closes the ring of proline {named} is no coordinate; its chi1 is free and "
-            "only the energy keeps the ring closed",
+            f"reduced coordinates: the bond that closes the ring of proline {named} is no coordinate; its chi1 is free "
+            "and only the energy keeps the ring closed",
             stacklevel=3,
         )
     return kinds | {z.n_atoms - 3 + k: "angle" for k in range(z.n_backbone - 2)}
