@@ -31,3 +31,9 @@ def select(topology: Topology, atoms: Selection) -> NDArray[np.int64]:
     if not found:
         raise InputError(f"atoms: the molecule has no {atoms} atoms; choose another selection")
     return np.array(found, dtype=np.int64)
+
+
+def shape_atoms(topology: Topology) -> NDArray[np.int64]:
+    """Alpha carbons; N, CA and C of every residue where fewer than four alpha carbons do not make a shape."""
+    carbons = [i for i, name in enumerate(topology.atom_names) if name == "CA" and topology.elements[i] == "C"]
+    return select(topology, "ca" if len(carbons) > 3 else "backbone")
