@@ -62,7 +62,7 @@ class ReducedCoordinates:
             return int(residues[k]), row >= n_backbone, row, int(k < n_torsions)
 
         free = sorted(kinds, key=position)
-        frozen = [k for k in range(len(residues)) if k not in kinds]
+        frozen = sorted((k for k in range(len(residues)) if k not in kinds), key=lambda k: (int(residues[k]), k))
         self.variables = Variables(
             kinds=tuple(kinds[k] for k in free),
             residues=residues[free],
@@ -113,8 +113,8 @@ class ReducedCoordinates:
         """
         weights = torch.full((len(x),), 1.0 / len(x)).double() if log_w is None else torch.softmax(log_w.double(), 0)
         frozen = torch.cat([self.from_x(part.double())[1] for part in x.split(_CHUNK)])
-        n = self.frozen.n_torsions
-        means = torch.cat([_circular_mean(frozen[:, :n], weights[:, None]), weights @ frozen[:, n:]])
+        circular = _circular_mean(frozen, weights[:, None])
+        means = torch.where(torch.from_numpy(self.frozen.torsion), circular, weights @ frozen)
         for k in np.flatnonzero(self.frozen.of("rotor")):
             means[k] = _mode(frozen[:, k], weights)
         return means

@@ -43,7 +43,7 @@ class Variables:
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """Coordinates that a reduced description holds fixed: torsions, then angles, then bonds.
+    """Coordinates that a reduced description holds fixed, residue by residue: torsions, then angles, then bonds.
 
     Attributes
     ----------
@@ -69,6 +69,6 @@ class Frozen:
         return np.array([kind in kinds for kind in self.kinds], dtype=np.bool_)
 
     @property
-    def n_torsions(self) -> int:
-        """How many are torsions; these come first."""
-        return self.n - int(self.of("angle", "bond").sum())
+    def torsion(self) -> NDArray[np.bool_]:
+        """Which are torsions of any kind, (m,)."""
+        return ~self.of("angle", "bond")
