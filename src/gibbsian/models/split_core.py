@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from gibbsian.errors import InputError
 from gibbsian.models.layers.circular_base import ProductBase, fit_von_mises
-from gibbsian.models.layers.token_coupling import TokenCoupling
+from gibbsian.models.layers.token_coupling import TokenCoupling, count_mlp
 from gibbsian.models.split_config import SplitConfig
+
+Columns = NDArray[np.int64]
 
 _RANDOM_EVERY = 4
 _WIDEST = 1 << 16
@@ -131,13 +133,10 @@ class SplitCore(nn.Module):
                 got = tuple(tensor.shape)
                 raise InputError(f"split flow: statistics: {name} has shape {got}; give one number per {variables.n}")
         periodic = torch.from_numpy(np.array(variables.periodic))
-        backbone, everything = np.flatnonzero(variables.backbone), np.arange(variables.n)
-        plan = plan_couplings(backbone, config.backbone, config.mask_seed)
-        plan += plan_couplings(everything, config.full, config.mask_seed + 1)
-        columns = [(torch.from_numpy(changed), torch.from_numpy(kept)) for changed, kept in plan]
+        plan = [(torch.from_numpy(changed), torch.from_numpy(kept)) for changed, kept in _plan(variables, config)]
         self.identity = TokenIdentity(variables, config) if config.conditioner == "gated-attention" else None
         self.couplings = nn.ModuleList(
-            TokenCoupling(config, *pair, periodic, statistics.mean, statistics.sd) for pair in columns
+            TokenCoupling(config, *pair, periodic, statistics.mean, statistics.sd) for pair in plan
         )
         flat = config.base == "uniform"
         concentration = torch.zeros_like(statistics.concentration) if flat else statistics.concentration
@@ -175,9 +174,7 @@ class SplitCore(nn.Module):
         return None if self.identity is None else self.identity()
 
 
-def plan_couplings(
-    columns: NDArray[np.int64], n_couplings: int, seed: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def plan_couplings(columns: Columns, n_couplings: int, seed: int) -> list[tuple[Columns, Columns]]:
     """Columns that each coupling of a stack changes, and those that it keeps.
 
     Couplings come in pairs that change complementary halves: even and odd ranks, in every fourth pair a random half.
@@ -193,12 +190,10 @@ def plan_couplings(
     return plan
 
 
-def count_parameters(variables: TokenVariables, config: SplitConfig) -> int:
-    """Number of learnt numbers of a core, without making it."""
-    zeros = torch.zeros(variables.n, dtype=torch.float64)
-    statistics = CoreStatistics(zeros, zeros, zeros, zeros)
-    with torch.device("meta"):
-        return sum(p.numel() for p in SplitCore(variables, statistics, config).parameters())
+def _plan(variables: TokenVariables, config: SplitConfig) -> list[tuple[Columns, Columns]]:
+    """Columns of all couplings, the backbone channel first."""
+    backbone = plan_couplings(np.flatnonzero(variables.backbone), config.backbone, config.mask_seed)
+    return backbone + plan_couplings(np.arange(variables.n), config.full, config.mask_seed + 1)
 
 
 def match_parameters(config: SplitConfig, variables: TokenVariables, target: int, tol: float = 0.05) -> SplitConfig:
@@ -214,8 +209,11 @@ def match_parameters(config: SplitConfig, variables: TokenVariables, target: int
             f"split flow: matching parameters: got conditioner {config.conditioner!r}; give a configuration with mlp"
         )
 
+    plan = _plan(variables, config)
+
     def count(hidden: int) -> int:
-        return count_parameters(variables, replace(config, hidden=hidden))
+        sized = replace(config, hidden=hidden)
+        return sum(count_mlp(sized, len(changed), len(kept)) for changed, kept in plan)
 
     low, high = 1, _WIDEST
     while high - low > 1:

@@ -17,7 +17,7 @@ _NARROW = 0.02
 
 
 def laplace(z: Tensor) -> Tensor:
-    """The Laplace attention function of scores, a normal distribution function: 0.0061 at 0, one half at MEAN."""
+    """Return the Laplace attention function of scores, a normal distribution: 0.0061 at 0, one half at MEAN."""
     return 0.5 * (1.0 + torch.erf((z - MEAN) * _STRETCH))
 
 
@@ -89,12 +89,12 @@ class GatedAttention(nn.Module):
         return readers + functional.dropout(out, self.dropout, training=drop)
 
     def _place(self, base: Tensor, row: int, k: int) -> Tensor:
-        """Queries (row 0) or keys (row 1) of tokens at the places of entry `k`."""
+        """Return queries (row 0) or keys (row 1) of tokens at the places of entry `k`."""
         scaled = torch.addcmul(self.offset[row], base, self.gain[row])
         return rotate(scaled, self.get_buffer(f"_waves{k}")) if self._rotary else scaled
 
     def _scores(self, queries: Tensor, keys: Tensor, k: int) -> Tensor:
-        """Arguments of the attention function (B, t, n); for the Laplace function those of its erf."""
+        """Return the arguments of the attention function (B, t, n); for the Laplace function those of its erf."""
         n_batch, start = max(len(queries), len(keys)), queries.new_zeros(())
         if self.bias is not None:
             start = self.bias(self.get_buffer(f"_buckets{k}")) * self._scale
@@ -105,7 +105,7 @@ class GatedAttention(nn.Module):
         return torch.baddbmm(start, queries, keys.mT, alpha=stretch)
 
     def _mix(self, scores: list[Tensor], values: list[Tensor]) -> Tensor:
-        """Sums (B, t, e) of the values of all groups, weighted by attention."""
+        """Return the sums (B, t, e) of the values of all groups, weighted by attention."""
         if self.function == "laplace":
             # (1 + erf) / 2 acts on the values, so that no further pass over all pairs is needed.
             parts = [_bmm(torch.erf(s), v) + v.sum(-2, keepdim=True) for s, v in zip(scores, values, strict=True)]

@@ -85,6 +85,12 @@ class MLPConditioner(nn.Module):
         return self.network(inputs).unflatten(-1, (self._n_hidden, -1))
 
 
+def count_mlp(config: SplitConfig, n_hidden: int, n_kept: int) -> int:
+    """Return the number of parameters of an `MLPConditioner`."""
+    n_in, n_out, width = max(_CIRCLE * n_kept, 1), n_hidden * (3 * config.bins + 1), config.hidden
+    return (n_in + 1) * width + (config.depth - 1) * (width + 1) * width + (width + 1) * n_out
+
+
 class TokenCoupling(nn.Module):
     """Transform some variables by splines whose parameters depend on others.
 
