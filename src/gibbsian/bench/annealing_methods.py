@@ -108,7 +108,8 @@ METHODS: dict[str, Method] = {
     "ladder": Method({"method": "ladder", "hottest": 1200.0, "rungs": 10}),
     "trust-region": Method({"method": "trust-region"}),
     "mass-transport": Method({"method": "mass-transport"}),
-    "likelihood+mass-transport": Method({"method": "mass-transport", "samples": 50_000}, effort=4, likelihood=True),
+    "mass-transport-long": Method({"method": "mass-transport"}, effort=3),
+    "likelihood+mass-transport": Method({"method": "mass-transport"}, likelihood=True),
 }
 """Methods by the name that their rows begin with."""
 
