@@ -1,0 +1,69 @@
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.errors import InputError
+from gibbsian.evaluate.embedding import Pca, fit_embedding, torsion_features, unseen_cells
+from gibbsian.testing.backbone import backbone_positions, backbone_topology
+
+
+def chain(n: int, seed: int = 0, spread: tuple[float, ...] = (0.5, 0.05, 0.2)) -> Ensemble:
+    """A chain whose residues move differently in psi; phi stands still."""
+    rng = np.random.default_rng(seed)
+    psi = rng.normal(0.0, spread, (n, len(spread)))
+    x = backbone_positions(np.full_like(psi, -1.1), psi)
+    return Ensemble(x, np.zeros(n), backbone_topology(len(spread)), 300.0)
+
+
+def test_principal_components_are_those_of_the_features():
+    data = chain(500)
+    pca = fit_embedding(data)
+    assert isinstance(pca, Pca)
+    features = torsion_features(data.topology, data.positions)
+    assert features.shape == (500, 12)
+    values = np.linalg.svd(features - features.mean(0), compute_uv=False) ** 2
+    assert pca.explained == pytest.approx(values[:2] / values.sum())
+    points = pca.transform(features)
+    assert points.mean(axis=0) == pytest.approx([0, 0], abs=1e-10)
+    assert points.var(axis=0) == pytest.approx(values[:2] / 500)
+    psi_first = 3  # sine of psi of the residue that moves most
+    assert pca.axes[:, 0].argmax() == 6 + psi_first
+
+
+def test_weights_count_and_only_training_data_are_seen():
+    data, other = chain(300), chain(300, seed=1, spread=(0.05, 0.6, 0.2))
+    both = Ensemble(
+        np.concatenate([data.positions, other.positions]),
+        np.where(np.arange(600) < 300, 0.0, -np.inf),
+        data.topology,
+        300.0,
+    )
+    first, second = fit_embedding(data), fit_embedding(both)
+    assert isinstance(first, Pca)
+    assert isinstance(second, Pca)
+    assert second.axes == pytest.approx(first.axes)
+    assert second.mean == pytest.approx(first.mean)
+
+
+def test_what_cannot_be_embedded_is_refused():
+    with pytest.raises(InputError, match="'tsne' is unknown"):
+        fit_embedding(chain(10), "tsne")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="hardly move"):
+        fit_embedding(chain(10, spread=(0.0,)))
+    if find_spec("umap") is None:
+        with pytest.raises(InputError, match="pip install umap-learn"):
+            fit_embedding(chain(10), "umap")
+
+
+def test_cells_of_the_generator_alone():
+    data = np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5]])
+    generated = np.array([[0.0, 0.0], [0.0, 1.0], [0.02, 1.0], [0.5, 0.5]])
+    q = chain(4)
+    found = unseen_cells(generated, data, q, bins=10)
+    assert (found.cells, found.visited) == (1, 3)
+    assert found.share == 0.5
+    light = unseen_cells(generated, data, replace(q, log_w=np.array([0.0, -np.inf, -np.inf, 0.0])), bins=10)
+    assert light.population.value == 0.0
