@@ -127,7 +127,14 @@ def test_clashes_are_hidden_by_the_lower_half_only():
 
 
 def test_a_record_without_its_target_is_refused():
-    record = {"row": "nll", "target": "reduced", "variant": "hp35-h27", "n": 1000, "clipping": "none", "energy_calls": 0}
+    record = {
+        "row": "nll",
+        "target": "reduced",
+        "variant": "hp35-h27",
+        "n": 1000,
+        "clipping": "none",
+        "energy_calls": 0,
+    }
     assert checked_record(record) is record
     for key in ("target", "variant", "n", "clipping", "energy_calls"):
         with pytest.raises(InputError, match=f"record of nll: {key} missing"):

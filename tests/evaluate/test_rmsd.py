@@ -22,7 +22,9 @@ def test_copies_are_at_zero_and_mirror_images_are_not():
     turned = randomly_turned(x, torch.Generator().manual_seed(3)) + 5.0
     assert rmsd_pairs(x, turned).max() < 1e-6
     mirrored = x * torch.tensor([1.0, 1.0, -1.0])
-    assert torch.allclose(rmsd_pairs(x, mirrored), torch.cat([rmsd(a[None], b) for a, b in zip(x, mirrored, strict=True)]))
+    assert torch.allclose(
+        rmsd_pairs(x, mirrored), torch.cat([rmsd(a[None], b) for a, b in zip(x, mirrored, strict=True)])
+    )
     assert rmsd_pairs(x, mirrored).min() > 0.1
 
 

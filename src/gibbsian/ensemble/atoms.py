@@ -14,7 +14,7 @@ _NAMES = {"ca": ("CA",), "backbone": ("N", "CA", "C")}
 
 
 def select(topology: Topology, atoms: Selection) -> NDArray[np.int64]:
-    """Indices, ascending, of the alpha carbons, of N, CA and C of every residue, or of all heavy atoms.
+    """Return the indices, ascending, of the alpha carbons, of N, CA and C of every residue, or of all heavy atoms.
 
     Raises
     ------
@@ -34,6 +34,6 @@ def select(topology: Topology, atoms: Selection) -> NDArray[np.int64]:
 
 
 def shape_atoms(topology: Topology) -> NDArray[np.int64]:
-    """Alpha carbons; N, CA and C of every residue where fewer than four alpha carbons do not make a shape."""
+    """Return the alpha carbons, or N, CA and C of every residue where fewer than four alpha carbons do not make a shape."""
     carbons = [i for i, name in enumerate(topology.atom_names) if name == "CA" and topology.elements[i] == "C"]
     return select(topology, "ca" if len(carbons) > 3 else "backbone")

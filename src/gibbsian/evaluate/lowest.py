@@ -110,7 +110,7 @@ def lowest_energies(
 
 
 def _distinct(ensemble: Ensemble, n: int, duplicate: float) -> NDArray[np.int64]:
-    """Samples of lowest energy, each further than `duplicate` from those before."""
+    """Return the samples of lowest energy, each further than `duplicate` from those before."""
     assert ensemble.u is not None
     order = np.argsort(ensemble.u)
     order = order[np.isfinite(ensemble.u[order])]

@@ -89,8 +89,8 @@ class Peaks:
 def energy_peaks(values: ArrayLike, *, low: float | None = None, high: float | None = None) -> Peaks:
     """Fit one to three Gaussians to values, equally weighted, and choose by BIC.
 
-    A peak in the energies of a generator is no population: see the reweighted weight of its `Peaks.members`. Energies of
-    one harmonic basin are skewed, which two Gaussians fit better than one: then `Mixture.maxima` stays one.
+    A peak in the energies of a generator is no population: see the reweighted weight of its `Peaks.members`. Energies
+    of one harmonic basin are skewed, which several Gaussians fit better than one: then `Mixture.maxima` stays one.
 
     Parameters
     ----------

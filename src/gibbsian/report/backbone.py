@@ -1,6 +1,6 @@
 """Figures of ensembles of proteins: fluctuations, energies, an embedding, the conformations of lowest energy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from gibbsian.errors import InputError
 from gibbsian.evaluate.backbone import Fluctuations
 from gibbsian.report.distributions import Energies, share_outside
 from gibbsian.report.rounding import percent
-from gibbsian.report.svg import DATA, INK, MUTED, PAPER, REWEIGHTED, RULE, SERIES, new_figure, style, to_svg
+from gibbsian.report.svg import DATA, INK, MUTED, PAPER, REWEIGHTED, RULE, new_figure, style, to_svg
 
 Array = NDArray[np.float64]
 
@@ -27,29 +27,39 @@ _POINTS = 1500
 
 
 @dataclass(frozen=True, eq=False)
+class Curve:
+    """Fluctuations of one set of conformations; the colour is one of `gibbsian.report.svg`."""
+
+    title: str
+    colour: str
+    found: Fluctuations
+
+
+@dataclass(frozen=True, eq=False)
 class Points:
     """Places (n, 2) of one set of conformations in an embedding."""
 
     title: str
+    colour: str
     points: Array
 
 
-def fluctuations(curves: Mapping[str, Fluctuations]) -> str:
+def fluctuations(curves: Sequence[Curve]) -> str:
     """Root-mean-square fluctuation of the alpha carbons along the chain, bands of one standard error.
 
     Parameters
     ----------
     curves
-        By title, in the order of the legend: data first, drawn in grey.
+        In the order of the legend; of one colour, the second is dashed and the third dotted.
     """
     with style():
         figure, (axis,) = new_figure(6.6, 3.0)
-        for place, (title, curve) in enumerate(curves.items()):
-            colour, dashes = _look(place)
-            residue, values, error = curve.residues + 1, curve.values, curve.errors
-            axis.plot(residue, values, color=colour, ls=dashes, lw=1.5, label=title)
+        for place, curve in enumerate(curves):
+            residue, values, error = curve.found.residues + 1, curve.found.values, curve.found.errors
+            dashes = _dashes([other.colour for other in curves[: place + 1]])
+            axis.plot(residue, values, color=curve.colour, ls=dashes, lw=1.5, label=curve.title)
             if np.isfinite(error).all():
-                axis.fill_between(residue, values - error, values + error, color=colour, alpha=0.18, lw=0)
+                axis.fill_between(residue, values - error, values + error, color=curve.colour, alpha=0.18, lw=0)
         axis.set(xlabel="residue", ylabel="RMSF of Cα / nm")
         axis.set_ylim(bottom=0)
         axis.margins(x=0.01)
@@ -57,13 +67,13 @@ def fluctuations(curves: Mapping[str, Fluctuations]) -> str:
         axis.grid(axis="y")
         handles, labels = axis.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3, borderaxespad=0.2)
-        return to_svg(figure, "rmsf", f"Fluctuation of each alpha carbon: {', '.join(curves)}")
+        titles = ", ".join(curve.title for curve in curves)
+        return to_svg(figure, "rmsf", f"Fluctuation of each alpha carbon: {titles}")
 
 
-def _look(place: int) -> tuple[str, str | tuple[int, tuple[float, ...]]]:
-    """Return colour and dashes of the curve at a place, data first."""
-    order = (DATA, *(colour for colour in SERIES if colour not in (DATA, INK)))
-    return order[place % len(order)], _DASHES[place // len(order) % len(_DASHES)] if place else "-"
+def _dashes(colours: Sequence[str]) -> str | tuple[int, tuple[float, ...]]:
+    """Return the dashes of the last curve, by how many before it have its colour."""
+    return _DASHES[(colours.count(colours[-1]) - 1) % len(_DASHES)]
 
 
 def energy_distributions(curves: Sequence[Energies], rebuilt: str) -> str:
@@ -84,7 +94,7 @@ def energy_distributions(curves: Sequence[Energies], rebuilt: str) -> str:
         raise InputError(f"energy figure: no curve {rebuilt!r}; choose one of {', '.join(known)}")
     high = _quantile(known[rebuilt], CUT)
     low = min(_quantile(curve, 1 - CUT) for curve in curves)
-    low, high = low - 0.03 * (high - low), high
+    low -= 0.03 * (high - low)
     bins = int(np.clip(min(len(curve.u) for curve in curves) ** 0.5, 30, 100))
     edges = np.linspace(low, high, bins + 1)
     with style():
@@ -94,7 +104,7 @@ def energy_distributions(curves: Sequence[Energies], rebuilt: str) -> str:
             label = f"{curve.title} ({_percentage(share_outside(curve, -np.inf, high))} beyond)"
             if curve.colour == DATA:
                 axis.stairs(density, edges, color=DATA, fill=True, alpha=0.15, lw=0)
-            dashes = _DASHES[sum(other.colour == curve.colour for other in curves[:place]) % len(_DASHES)]
+            dashes = _dashes([other.colour for other in curves[: place + 1]])
             axis.stairs(density, edges, baseline=None, color=curve.colour, lw=1.4, ls=dashes, label=label)
         axis.set(xlabel="reduced potential energy u / kT", ylabel="probability density", xlim=(low, high))
         axis.set_ylim(bottom=0)
@@ -118,7 +128,9 @@ def _percentage(share: float) -> str:
     return "none" if share <= 0 else "below 0.01 %" if share < 1e-4 else percent(share)
 
 
-def embedding(sets: Sequence[Points], axes: tuple[str, str] = ("first component", "second component"), *, seed: int = 0) -> str:
+def embedding(
+    sets: Sequence[Points], axes: tuple[str, str] = ("first component", "second component"), *, seed: int = 0
+) -> str:
     """Scatter of several sets in the plane, one panel each over the shadow of the first, with equal numbers of points.
 
     Parameters
@@ -139,7 +151,7 @@ def embedding(sets: Sequence[Points], axes: tuple[str, str] = ("first component"
         for place, (axis, one, points) in enumerate(zip(panels, sets, drawn, strict=True)):
             if place:
                 _dots(axis, drawn[0], RULE, 1.0)
-            _dots(axis, points, _look(place)[0], 0.45)
+            _dots(axis, points, one.colour, 0.6)
             axis.set_title(f"{one.title} ({n:,} points)".replace(",", "\u202f"))
             axis.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
             axis.set_xlabel(axes[0])
@@ -176,9 +188,10 @@ def lowest_traces(start: Array, conformations: Array, energies: Array) -> str:
     # The longest axis of the start lies across the page, the shortest along the first view.
     frame = np.linalg.svd(start - centre, full_matrices=False)[2]
     reference, traces = (start - centre) @ frame.T, (conformations - centre) @ frame.T
-    span = 1.08 * float(max(np.abs(reference).max(), np.abs(traces).max()))
+    everything = np.concatenate([reference[None], traces]).reshape(-1, 3)
+    width, height = 1.08 * np.abs(everything[:, 0]).max(), 1.12 * np.abs(everything[:, 1:]).max()
     with style():
-        figure, panels = new_figure(6.6, 3.5, 1, 2)
+        figure, panels = new_figure(6.6, 0.5 + 3.3 * max(height / width, 0.35), 1, 2)
         for axis, (across, up) in zip(panels, ((0, 1), (0, 2)), strict=True):
             shades = np.linspace(0.85, 0.3, len(traces))
             lines = LineCollection(list(traces[..., [across, up]]), colors=REWEIGHTED, linewidths=1.1)
@@ -188,9 +201,9 @@ def lowest_traces(start: Array, conformations: Array, energies: Array) -> str:
             axis.plot(flat[:, 0], flat[:, 1], color=PAPER, lw=4.0)
             axis.plot(flat[:, 0], flat[:, 1], color=INK, lw=2.0, label="start structure")
             axis.plot(*flat[0], "o", color=INK, ms=4.5)
-            axis.set(xlim=(-span, span), ylim=(-span, span), aspect="equal")
+            axis.set(xlim=(-width, width), ylim=(-1.15 * height, height), aspect="equal")
             axis.set_axis_off()
-            _scale_bar(axis, span)
+            _scale_bar(axis, width, height)
         panels[0].plot([], [], color=REWEIGHTED, label=_range(energies))
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=2, borderaxespad=0.2)
@@ -199,11 +212,11 @@ def lowest_traces(start: Array, conformations: Array, energies: Array) -> str:
 
 
 def _range(energies: Array) -> str:
-    return f"{len(energies)} lowest energies, {energies.min():.0f} to {energies.max():.0f} kJ/mol"
+    return f"{len(energies)} lowest energies, {energies.min():.0f} to {energies.max():.0f} kJ/mol".replace("-", "−")
 
 
-def _scale_bar(axis: Axes, span: float) -> None:
-    length = next((step for step in (1.0, 0.5, 0.2, 0.1) if step < 0.6 * span), 0.1)
-    x, y = 0.95 * span, -0.95 * span
-    axis.plot([x - length, x], [y, y], color=MUTED, lw=1.4)
-    axis.text(x - length / 2, y + 0.03 * span, f"{length:g} nm", color=MUTED, fontsize=8, ha="center", va="bottom")
+def _scale_bar(axis: Axes, width: float, height: float) -> None:
+    length = next((step for step in (1.0, 0.5, 0.2, 0.1) if step < 0.6 * width), 0.1)
+    axis.plot([width - length, width], [-1.1 * height] * 2, color=MUTED, lw=1.4)
+    place = {"x": width - length / 2, "y": -1.07 * height}
+    axis.text(**place, s=f"{length:g} nm", color=MUTED, fontsize=8, ha="center", va="bottom")
