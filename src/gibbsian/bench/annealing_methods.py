@@ -1,7 +1,7 @@
 """How the flows of the table `annealing` are trained, and what that may cost."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gibbsian.bench import references
@@ -15,6 +15,8 @@ from gibbsian.threads import one_thread
 from gibbsian.workflow.fitting import fit_flow
 from gibbsian.workflow.settings import RunSettings, resolve_settings
 
+_SMALL = references.Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10)
+_MEDIUM = replace(_SMALL, lag_ps=20)
 _LARGE = references.Budget(ns=30, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20)
 
 
@@ -43,14 +45,14 @@ class Size:
 
 SIZES = {
     "ACE-ALA-NME@amber96": Size(
-        Budget(references.BUDGETS["ACE-ALA-NME@amber96"], contiguous_ns=0, steps=0, draws=(100_000,)),
+        Budget(_SMALL, contiguous_ns=0, steps=0, draws=(100_000,)),
         calls=3_000_000,
         samples=40_000,
         fit_steps=100,
         steps=3_000,
     ),
     "ACE-AAA-NME@amber96": Size(
-        Budget(references.BUDGETS["ACE-AAA-NME@amber96"], contiguous_ns=0, steps=0, draws=(100_000,)),
+        Budget(_MEDIUM, contiguous_ns=0, steps=0, draws=(100_000,)),
         calls=1_000_000,
         samples=25_000,
         fit_steps=100,

@@ -7,7 +7,7 @@ process.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -70,7 +70,7 @@ class Size:
 
 
 SIZES = {
-    name: Size(replace(references.BUDGETS[name], frame_ps=0.4))
+    name: Size(references.Budget(ns=400, ladders=48, t_max=700, frame_ps=0.4, runs=32, run_ns=2, lag_ps=10))
     for name in ("ACE-ALA-NME@amber96", "ACE-AAA-NME@amber96")
 }
 SPEED, TRAIN_SEED = "speed", 0

@@ -50,8 +50,8 @@ class Budget:
         Continuous runs at the system's temperature, and the length of each.
     lag_ps
         Lag of the slow modes.
-    groups, start_steps
-        As in `ExchangeSettings`.
+    groups, start_steps, timestep
+        As in `ExchangeSettings`; 0.002 ps biases rare basins of some force fields by more than a reference may err.
     """
 
     ns: float
@@ -63,6 +63,7 @@ class Budget:
     lag_ps: float
     groups: int = 2
     start_steps: int = 5_000
+    timestep: float = ExchangeSettings().timestep
 
     def exchange(self, system: System, seed: int) -> ExchangeSettings:
         """Return the settings of one seed; a tenth more is spent on equilibration."""
@@ -78,9 +79,12 @@ class Budget:
         self, system: System, temperatures: tuple[float, ...] | None, ladders: int, ns: float, seed: int
     ) -> ExchangeSettings:
         default = ExchangeSettings()
-        frame = _multiple(self.frame_ps / default.timestep, default.exchange_every)
-        steps = _multiple(1000 * ns / default.timestep, frame)
+        exchange_every = round(default.exchange_every * default.timestep / self.timestep)
+        frame = _multiple(self.frame_ps / self.timestep, exchange_every)
+        steps = _multiple(1000 * ns / self.timestep, frame)
         return ExchangeSettings(
+            timestep=self.timestep,
+            exchange_every=exchange_every,
             temperatures=temperatures,
             ladders=ladders,
             groups=self.groups,
@@ -95,7 +99,9 @@ class Budget:
 
 BUDGETS = {
     "ACE-ALA-NME": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10),
-    "ACE-ALA-NME@amber96": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10),
+    "ACE-ALA-NME@amber96": Budget(
+        ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10, timestep=0.001
+    ),
     "AAA": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=20),
     "ACE-AAA-NME": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=20),
     "ACE-AAA-NME@amber96": Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=20),

@@ -21,6 +21,7 @@ from gibbsian.chem.topology import Topology
 from gibbsian.coords.internal import InternalCoordinates
 from gibbsian.coords.permutations import random_relabelling
 from gibbsian.errors import InputError
+from gibbsian.models.internal_flow import InternalFlow
 from gibbsian.models.layers.coupling import SplineCoupling, count_features, features
 from gibbsian.models.layers.masked import SplineAutoregression
 from gibbsian.models.standardise import UNSCALED, Standardise, Statistics, fit_statistics
@@ -29,7 +30,6 @@ from gibbsian.models.storage import read_tensors, write_tensors
 Layers = Literal["coupling", "autoregressive"]
 
 FORMAT = "gibbsian-spline-1"
-CHUNK = 4096
 STATISTICS_FRAMES = 50_000
 STATISTICS = ("centre", "regression", "cholesky")
 _HEAT_FEATURES = 2
@@ -136,7 +136,7 @@ def _masks(periodic: Tensor, n_couplings: int, seed: int) -> list[Tensor]:
     return masks
 
 
-class SplineFlow(nn.Module):
+class SplineFlow(InternalFlow):
     """Exact-density generator of all-atom conformations of one peptide (a `Proposal`).
 
     Parameters
@@ -224,39 +224,6 @@ class SplineFlow(nn.Module):
         parameter = next(self.parameters())
         log_q = self._log_q(turns.to(parameter.dtype), z.to(parameter.dtype))
         return torch.where(torch.isfinite(log_det), log_q.double() + log_det, -torch.inf)
-
-    def objective(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Training loss of each conformation, its negative log-likelihood (B,); inf outside the support."""
-        return -self.log_prob(x)
-
-    def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Log density (B,) and its gradient with respect to x (B, n_atoms, 3) in 1/nm, float64."""
-        x = x.detach().double().requires_grad_(True)
-        with torch.enable_grad():
-            log_q = self.log_prob(x)
-            (grad,) = torch.autograd.grad(log_q.sum(), x)
-        return log_q.detach(), grad
-
-    def log_gauge(self, x: Tensor) -> Tensor:
-        """Zero: internal coordinates give no density to the centre of mass. (B,)."""
-        return torch.zeros(len(x), dtype=torch.float64)
-
-    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return training conformations (B, n_atoms, 3) as they are: the density does not depend on the pose."""
-        return x
-
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw `n` conformations (n, n_atoms, 3) nm, centred, and log q (n,), both float64.
-
-        The density is computed from the final coordinates, the same way as by `log_prob`.
-        """
-        parts = []
-        for start in range(0, n, CHUNK):
-            x, _ = self.rsample(min(CHUNK, n - start), generator)
-            parts.append((x, self.log_prob(x)))
-        positions, log_q = zip(*parts, strict=True)
-        return torch.cat(positions), torch.cat(log_q)
 
     def rsample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw conformations differentiably (n, n_atoms, 3) and log q of the generating path, for reverse KL.
