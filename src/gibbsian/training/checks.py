@@ -31,9 +31,9 @@ def check_stages(model: Trainable, stages: Sequence[Stage], settings: TrainSetti
         raise InputError(f"training: a batch is smaller than {size()} processes; raise batch or use fewer of them")
     name = type(model).__name__
     if rungs_of(model):
-        if any(stage.w_kl > 0 or stage.refit_source != "snis" for stage in stages) or settings.stop_on == "energy":
+        if any(stage.generates or stage.refit_source != "snis" for stage in stages) or settings.stop_on == "energy":
             raise InputError(
-                f"{name}: with model.temperatures, w_kl, refit_source: smc and stop_on: energy would serve one "
+                f"{name}: with model.temperatures, w_kl, w_w2, refit_source: smc and stop_on: energy would serve one "
                 "temperature only; leave them out"
             )
         if min(stage.batch for stage in stages) < RUNGS:
@@ -42,12 +42,23 @@ def check_stages(model: Trainable, stages: Sequence[Stage], settings: TrainSetti
         raise InputError(f"{name}: has no density, so its samples have no weights; set refit_samples to 0")
     if any(stage.refit_penalty > 0 for stage in stages) and not _differentiable_density(model):
         raise InputError(f"{name}: log q is not differentiable in the weights; set refit_penalty to 0")
-    if any(stage.w_kl > 0 for stage in stages):
-        if size() > 1:
-            raise InputError("training: reverse KL runs in one process only; set w_kl to 0 or start without torchrun")
-        x, log_q = model.rsample(1, torch.Generator().manual_seed(0))
-        if not (x.requires_grad and log_q.requires_grad):
-            raise InputError(f"{name}: samples are not differentiable; set w_kl to 0 in every stage")
+    for kind in {stage.generated for stage in stages if stage.generates}:
+        _check_generated(model, kind)
+
+
+def _check_generated(model: Trainable, kind: str) -> None:
+    """Refuse what cannot send gradients through its own conformations."""
+    name = type(model).__name__
+    if size() > 1:
+        raise InputError(
+            "training: reverse KL and W2 run in one process only; set w_kl and w_w2 to 0 or start without torchrun"
+        )
+    draw = getattr(model, "rsample_slice", None) if kind == "slice" else model.rsample
+    if draw is None:
+        raise InputError(f"{name}: freezes no coordinates; set generated to all in every stage")
+    x, log_q = draw(1, torch.Generator().manual_seed(0))
+    if not (x.requires_grad and log_q.requires_grad):
+        raise InputError(f"{name}: samples are not differentiable; set w_kl and w_w2 to 0 in every stage")
 
 
 def _differentiable_density(model: Trainable) -> bool:

@@ -1,6 +1,6 @@
 """What a training works with from its first to its last step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,7 @@ from gibbsian.targets.base import Target
 from gibbsian.targets.extended import Extended
 from gibbsian.training.checkpoint import Run
 from gibbsian.training.data import Frames, Source, enrich, split
+from gibbsian.training.distance_w2 import DistanceW2, distance_w2
 from gibbsian.training.early_stopping import EnergyRule, energy_rule
 from gibbsian.training.feed import Feed
 from gibbsian.training.improve import sources_of
@@ -36,6 +37,8 @@ class Course:
         All held-out frames as they came.
     groups
         Symmetries of the molecule.
+    w2
+        Distance from the backbone of the data, for stages that ask for it.
     target, rule
         Energies with the gauge of the model, and the rule of stopping by them, or None.
     settings
@@ -49,6 +52,7 @@ class Course:
     held_out: list[Frames]
     unseen: Ensemble
     groups: list[Symmetry]
+    w2: DistanceW2 | None
     target: Extended | None
     rule: EnergyRule | None
     settings: TrainSettings
@@ -56,7 +60,12 @@ class Course:
 
 
 def lay_out(
-    model: Trainable, data: Ensemble, settings: TrainSettings, target: Target | None, feed: Feed | None
+    model: Trainable,
+    data: Ensemble,
+    stages: Sequence[Stage],
+    settings: TrainSettings,
+    target: Target | None,
+    feed: Feed | None,
 ) -> Course:
     """Divide the data and prepare what does not change."""
     parts, rungs = split(data, settings.held_out, settings.seed), rungs_of(model)
@@ -66,7 +75,9 @@ def lay_out(
     held_out = [_posed(model, at.thinned(EVALUATED // len(held_out)), settings.seed) for at in held_out]
     extended = None if target is None else Extended(target, model.log_gauge)
     rule = energy_rule(parts[1], extended, settings) if settings.stop_on == "energy" and extended else None
-    return Course(rungs, frames, held_out, parts[1], symmetry_groups(model.topology), extended, rule, settings, feed)
+    w2 = distance_w2(parts[0], settings.w2) if any(stage.w_w2 > 0 for stage in stages) else None
+    groups = symmetry_groups(model.topology)
+    return Course(rungs, frames, held_out, parts[1], groups, w2, extended, rule, settings, feed)
 
 
 def _posed(model: Trainable, frames: Frames, seed: int) -> Frames:

@@ -28,7 +28,7 @@ from gibbsian.training.feed import Feed
 from gibbsian.training.improve import add_own, add_own_at, quality, rounds
 from gibbsian.training.rungs import rungs_of, temperatures_of
 from gibbsian.training.stages import Stage, TrainSettings
-from gibbsian.training.step import optimise
+from gibbsian.training.step import Goals, optimise
 from gibbsian.training.streams import GUARD, OWN, seed_of
 from gibbsian.training.trainable import Model, Trainable
 
@@ -78,7 +78,7 @@ def train(
     check_stages(model, stages, settings, target)
     place, report = Path(folder), in_step(report)
     place.mkdir(parents=True, exist_ok=True)
-    course = lay_out(model, data, settings, target, feed)
+    course = lay_out(model, data, stages, settings, target, feed)
     legs = rounds(stages)
     key = _fingerprint(model, data, stages, settings, feed)
     run = load_checkpoint(place, key, model, settings) or Run.begin(model, settings.seed)
@@ -136,7 +136,8 @@ def take_steps(run: Run, stage: Stage, until: int, new: bool, course: Course, bo
             waiting = partial(book.report, run.step, book.total, stage=stage.name, waiting="for the simulation")
             sources = fed_sources(feed, fed, run, stage, course, waiting)
         x = run.model.augment(draw_batch(sources, course.groups, run.generator), run.generator)
-        figures = optimise(run, stage, settings, x, course.target, run.step - first, temperatures_of(sources))
+        goals = Goals(course.target, course.w2)
+        figures = optimise(run, stage, settings, x, goals, run.step - first, temperatures_of(sources))
         run.step += 1
         if run.step % settings.evaluate_every == 0 or run.step == until:
             judged = evaluate(run, validation, settings, course.rule)

@@ -1,12 +1,14 @@
 """What a training run does: a list of stages and the settings they share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from gibbsian.errors import InputError
+from gibbsian.training.distance_w2 import W2Settings
 
 Source = Literal["snis", "smc"]
 StopOn = Literal["likelihood", "energy"]
+Generated = Literal["all", "slice"]
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,9 @@ class Stage:
         Shown in logs.
     steps
         Optimiser steps.
-    w_nll, w_kl
-        Weights of the negative log likelihood of data and of the reverse Kullback-Leibler divergence.
+    w_nll, w_kl, w_w2
+        Weights of the negative log likelihood of data, of the reverse Kullback-Leibler divergence, and of the squared
+        2-Wasserstein distance between backbone distances of generated conformations and of the data, nm^2 per distance.
     lr
         Highest learning rate, reached after `warmup` steps and followed by a cosine to zero.
     batch
@@ -28,7 +31,10 @@ class Stage:
     warmup
         Steps of linear warm-up.
     kl_batch, kl_drop
-        Conformations generated per step for the divergence, and how many of the highest energies are left out.
+        Conformations generated per step for the divergence and W2, and how many of the highest energies the former
+        leaves out.
+    generated
+        Where they are generated: ``all`` coordinates, or the ``slice`` on which a reduced flow has frozen some.
     refit_samples
         Conformations drawn from the flow at the start of the stage and weighted by their energies; they then serve
         as data, mixed with the given ones.
@@ -50,11 +56,13 @@ class Stage:
     steps: int
     w_nll: float = 1.0
     w_kl: float = 0.0
+    w_w2: float = 0.0
     lr: float = 2e-3
     batch: int = 256
     warmup: int = 50
     kl_batch: int = 256
     kl_drop: int = 10
+    generated: Generated = "all"
     refit_samples: int = 0
     refit_fraction: float = 0.5
     refit_source: Source = "snis"
@@ -67,8 +75,12 @@ class Stage:
             raise InputError(
                 f"stage {self.name}: steps, batch and lr must be positive and warmup >= 0; correct the stage"
             )
-        if not (self.w_nll >= 0 and self.w_kl >= 0 and self.w_nll + self.w_kl > 0):
-            raise InputError(f"stage {self.name}: w_nll and w_kl must be >= 0 and not both 0; correct the stage")
+        weights = (self.w_nll, self.w_kl, self.w_w2)
+        if not (all(w >= 0 for w in weights) and sum(weights) > 0):
+            raise InputError(f"stage {self.name}: w_nll, w_kl and w_w2 must be >= 0 and not all 0; correct the stage")
+        if self.generated not in get_args(Generated):
+            known = " or ".join(get_args(Generated))
+            raise InputError(f"stage {self.name}: generated is {self.generated!r}; choose {known}")
         if not 0.0 <= self.refit_fraction <= 1.0 or not 0 <= self.kl_drop < self.kl_batch:
             raise InputError(
                 f"stage {self.name}: refit_fraction must be in [0, 1] and kl_drop below kl_batch; correct the stage"
@@ -88,6 +100,11 @@ class Stage:
     def needs_teacher(self) -> bool:
         """Whether the model that the stage begins with is kept beside the one that learns."""
         return self.refit_penalty > 0 or self.refit_guard
+
+    @property
+    def generates(self) -> bool:
+        """Whether gradients flow through generated conformations."""
+        return self.w_kl > 0 or self.w_w2 > 0
 
     @property
     def needs_target(self) -> bool:
@@ -119,6 +136,8 @@ class TrainSettings:
         What the best weights are best in. ``likelihood``: the loss of held-out frames. ``energy``: the distance of the
         energies of so many own samples from those of held-out frames, within the range of the latter; it needs
         energies, and as many draws at each evaluation.
+    w2
+        What W2 compares.
     """
 
     seed: int = 0
@@ -133,6 +152,7 @@ class TrainSettings:
     checkpoint_every: int = 100
     stop_on: StopOn = "likelihood"
     stop_samples: int = 2000
+    w2: W2Settings = field(default_factory=W2Settings)
 
     def __post_init__(self) -> None:
         for name in ("evaluate_every", "patience", "checkpoint_every", "clip"):

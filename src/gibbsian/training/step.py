@@ -1,6 +1,7 @@
 """One optimiser step: loss, gradient over all processes, running average."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from gibbsian.parallel.group import my_rows, rank, sum_gradients, total
 from gibbsian.targets.extended import Extended
 from gibbsian.threads import quick_products
 from gibbsian.training.checkpoint import Run
+from gibbsian.training.distance_w2 import DistanceW2
 from gibbsian.training.losses import mean_loss, pull, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 from gibbsian.training.streams import NOISE, generator_of
@@ -20,13 +22,20 @@ MOST_SKIPPED = 20
 """Steps in a row that may be skipped before training gives up."""
 
 
+class Goals(NamedTuple):
+    """What generated conformations are held against: energies with the gauge of the model, and backbone distances."""
+
+    target: Extended | None = None
+    w2: DistanceW2 | None = None
+
+
 @quick_products()
 def optimise(
     run: Run,
     stage: Stage,
     settings: TrainSettings,
     x: Tensor,
-    target: Extended | None,
+    goals: Goals,
     step: int,
     temperature: Tensor | None = None,
 ) -> dict[str, float]:
@@ -42,7 +51,7 @@ def optimise(
     """
     assert run.optimiser is not None
     noise = generator_of(settings.seed, NOISE, run.step, rank())
-    loss, shares = _loss(run, stage, x, noise, target, temperature)
+    loss, shares = _loss(run, stage, x, noise, goals, temperature)
     value, *others = total(torch.stack([loss.detach(), *shares.values()])).tolist()
     figures = dict(zip(shares, others, strict=True))
     for group in run.optimiser.param_groups:
@@ -71,7 +80,7 @@ def optimise(
 
 
 def _loss(
-    run: Run, stage: Stage, x: Tensor, noise: torch.Generator, target: Extended | None, temperature: Tensor | None
+    run: Run, stage: Stage, x: Tensor, noise: torch.Generator, goals: Goals, temperature: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return this process's shares of the loss and of figures; over all processes they add up."""
     loss = torch.zeros((), dtype=torch.float64)
@@ -90,11 +99,15 @@ def _loss(
         likelihood = mean_loss(losses)
         loss = loss + stage.w_nll * likelihood
         shares |= {"nll": likelihood, "outside": (~torch.isfinite(losses)).double().sum() / len(x)}
-    if stage.w_kl > 0 and target is not None:
-        generated, log_q = run.model.rsample(stage.kl_batch, run.generator)
-        divergence = reverse_kl(target.u(generated), log_q, stage.kl_drop)
-        loss = loss + stage.w_kl * divergence
-        shares["kl"] = divergence
+    if stage.generates:
+        draw = run.model.rsample_slice if stage.generated == "slice" else run.model.rsample
+        generated, log_q = draw(stage.kl_batch, run.generator)
+        if stage.w_kl > 0 and goals.target is not None:
+            shares["kl"] = reverse_kl(goals.target.u(generated), log_q, stage.kl_drop)
+            loss = loss + stage.w_kl * shares["kl"]
+        if stage.w_w2 > 0 and goals.w2 is not None:
+            shares["w2"] = goals.w2(generated)
+            loss = loss + stage.w_w2 * shares["w2"]
     return loss, {name: share.detach().double() for name, share in shares.items()}
 
 

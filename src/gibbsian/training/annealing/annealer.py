@@ -30,7 +30,7 @@ from gibbsian.training.annealing.weights import FINAL, Weighted, weigh
 from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, new_optimiser, save_checkpoint
 from gibbsian.training.data import Frames, Source, draw_batch, enrich
 from gibbsian.training.stages import Stage, TrainSettings
-from gibbsian.training.step import optimise
+from gibbsian.training.step import Goals, optimise
 from gibbsian.training.streams import OWN, seed_of
 from gibbsian.training.trainable import Model
 
@@ -217,7 +217,7 @@ def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> fl
         else:
             x = _refreshed(run, source, log_q, settings.batch)
         at = min(settings.calls, round(spent + k * calls))
-        losses.append(optimise(run, stage, job.training, run.model.augment(x, run.generator), None, at)["nll"])
+        losses.append(optimise(run, stage, job.training, run.model.augment(x, run.generator), Goals(), at)["nll"])
         run.step += 1
     return float(torch.tensor(losses[-max(1, len(losses) // 10) :]).mean())
 
