@@ -180,7 +180,9 @@ def _free_kinds(z: ZMatrix, topology: Topology, rotors: bool) -> dict[int, FreeK
             "and only the energy keeps the ring closed",
             stacklevel=3,
         )
-    return kinds | {z.n_atoms - 3 + k: "angle" for k in range(z.n_backbone - 2)}
+    for k in range(z.n_backbone - 2):
+        kinds[z.n_atoms - 3 + k] = "angle"
+    return kinds
 
 
 def _frozen_kind(z: ZMatrix, k: int) -> FrozenKind:

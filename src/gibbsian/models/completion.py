@@ -251,8 +251,8 @@ def _bounds(coordinates: ReducedCoordinates, centre: Tensor) -> tuple[Tensor, Te
     half = torch.full_like(centre, math.pi)
     half[torch.from_numpy(frozen.of("delta"))] = DELTA_HALF_WIDTH
     low, high = -half, half.clone()
-    for kind, end in (("angle", math.pi), ("bond", _LONGEST)):
-        which = torch.from_numpy(frozen.of(kind))
+    for mask, end in ((frozen.of("angle"), math.pi), (frozen.of("bond"), _LONGEST)):
+        which = torch.from_numpy(mask)
         low[which], high[which] = -centre[which], end - centre[which]
     return low, high
 
@@ -267,19 +267,20 @@ def _log_mass(low: Tensor, high: Tensor) -> Tensor:
 
 def _squeeze(white: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Monotone map of the line onto (low, high) that makes a normal variable a cut normal one."""
-    mirrored = white > 0.0
-    v, near, far = -white.abs(), torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
-    start = torch.special.ndtr(near)
-    u = start + torch.special.ndtr(v) * (torch.special.ndtr(far) - start)
-    image = torch.special.ndtri(u)
-    return torch.where(mirrored, -image, image)
+    mass = torch.exp(_log_mass(low, high))
+    below, above = _tail(low) + _tail(white) * mass, _tail(-high) + _tail(-white) * mass
+    image = torch.special.ndtri(torch.minimum(below, above))
+    # While intervals are not yet the final ones both tails may vanish; the ends keep that finite.
+    return torch.clamp(torch.where(above < below, -image, image), low, high)
 
 
 def _uncut(cut: _Cut) -> Tensor:
     """Inverse of `_squeeze`."""
-    below = torch.special.ndtr(cut.noise) - torch.special.ndtr(cut.low)
-    above = torch.special.ndtr(-cut.noise) - torch.special.ndtr(-cut.high)
-    mirrored = above < below
-    smaller = torch.where(mirrored, above, below) * torch.exp(-cut.log_mass)
-    image = torch.special.ndtri(smaller)
-    return torch.where(mirrored, -image, image)
+    below, above = _log_mass(cut.low, cut.noise), _log_mass(cut.noise, cut.high)
+    image = torch.special.ndtri(torch.exp(torch.minimum(below, above) - cut.log_mass))
+    return torch.where(above < below, -image, image)
+
+
+def _tail(x: Tensor) -> Tensor:
+    """Probability below x of a standard normal variable; torch's own is zero below -8.3."""
+    return torch.exp(torch.special.log_ndtr(x))
