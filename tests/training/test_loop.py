@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +233,15 @@ def test_wrong_stages_are_refused(wrong):
 def test_wrong_training_settings_are_refused_and_named(wrong):
     with pytest.raises(InputError, match=f"training: .*{next(iter(wrong))}"):
         TrainSettings(**wrong)
+
+
+def test_a_stage_may_keep_its_last_weights_instead_of_the_best(tmp_path):
+    data = Butane().data()
+    stages = [Stage("nll", 30, batch=64, lr=5e-2, warmup=1, keep=keep) for keep in ("best", "last")]
+    settings = replace(SETTINGS, ema=0.0, evaluate_every=1, patience=2)
+    lines = []
+    for stage in stages:
+        train(new_flow(data), data, [stage], settings, tmp_path / stage.keep)
+        lines.append([json.loads(line) for line in (tmp_path / stage.keep / "log.jsonl").read_text().splitlines()])
+    assert len(lines[0]) < len(lines[1]) == 30
+    assert lines[1][-1]["best"] == lines[1][-1]["held_out"]

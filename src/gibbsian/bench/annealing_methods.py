@@ -98,8 +98,8 @@ class Method:
 
     @property
     def on_data(self) -> bool:
-        """Whether it learns from a simulation."""
-        return self.likelihood or self.refit
+        """Whether it takes anything from a simulation; reverse KL has its standardisation from there."""
+        return self.likelihood or self.refit or self.reverse_kl
 
 
 METHODS: dict[str, Method] = {
@@ -135,7 +135,9 @@ def settings_of(name: str, size: Size, system: str, seed: int) -> RunSettings:
             {"name": "refit", "steps": size.steps, "lr": 1.5e-3, "refit_samples": draws, "refit_fraction": 0.8}
         )
     if method.reverse_kl:
-        stages.append({"name": "kl", "steps": size.steps, "lr": 5e-4, "w_nll": 0.0, "w_kl": 1.0, "kl_batch": KL_BATCH})
+        stages.append(
+            {"name": "kl", "steps": size.steps, "lr": 5e-4, "w_nll": 0, "w_kl": 1, "kl_batch": KL_BATCH, "keep": "last"}
+        )
     given: dict[str, Any] = {"recipe": "spline", "seed": seed, "system": {"source": system}}
     given |= {"stages": stages, "model": SHAPE}
     if method.annealing is not None:

@@ -15,7 +15,7 @@ from gibbsian.targets.extended import Extended
 from gibbsian.training.checkpoint import Run
 from gibbsian.training.data import Source
 from gibbsian.training.improve import draw_own
-from gibbsian.training.stages import TrainSettings
+from gibbsian.training.stages import Keep, TrainSettings
 from gibbsian.training.streams import ENERGIES, HELD_OUT, generator_of, seed_of
 from gibbsian.training.trainable import CHUNK, Trainable, at_temperature
 
@@ -49,17 +49,20 @@ def energy_rule(held_out: Ensemble, target: Extended, settings: TrainSettings) -
 
 
 @torch.no_grad()
-def evaluate(run: Run, validation: list[Source], settings: TrainSettings, rule: EnergyRule | None) -> dict[str, float]:
+def evaluate(
+    run: Run, validation: list[Source], settings: TrainSettings, rule: EnergyRule | None, keep: Keep = "best"
+) -> dict[str, float]:
     """Judge the averaged weights, keep the best, count evaluations without progress; return figures for the log.
 
-    Without a rule they are judged by the held-out loss, which is always measured.
+    Without a rule they are judged by the held-out loss, which is always measured. Where the last are kept, nothing is
+    counted.
     """
     whole = sum(source.n for source in validation)
     run.held_out = sum(source.n / whole * held_out_loss(run.ema, source, settings.seed) for source in validation)
     figures = {} if rule is None else energy_figures(run.ema, rule, settings)
     score = run.held_out if rule is None else figures["energy_w1"]
     # As long as nothing can be compared, the latest weights are the best.
-    if score < run.best_loss or score == run.best_loss == np.inf:
+    if keep == "last" or score < run.best_loss or score == run.best_loss == np.inf:
         run.best_loss, run.bad = score, 0
         run.best = {name: tensor.clone() for name, tensor in run.ema.state_dict().items()}
     else:

@@ -127,7 +127,7 @@ def take_steps(run: Run, stage: Stage, until: int, new: bool, course: Course, bo
     settings, feed = course.settings, course.feed
     sources, validation = all_sources(run, stage, course)
     if new:
-        evaluate(run, validation, settings, course.rule)
+        evaluate(run, validation, settings, course.rule, stage.keep)
         book.save(run)
     first, fed = until - stage.steps, 0
     while run.step < until and not run.stopped:
@@ -140,7 +140,7 @@ def take_steps(run: Run, stage: Stage, until: int, new: bool, course: Course, bo
         figures = optimise(run, stage, settings, x, goals, run.step - first, temperatures_of(sources))
         run.step += 1
         if run.step % settings.evaluate_every == 0 or run.step == until:
-            judged = evaluate(run, validation, settings, course.rule)
+            judged = evaluate(run, validation, settings, course.rule, stage.keep)
             book.log.write(run.step, stage=stage.name, **judged, **figures)
         if run.step % settings.checkpoint_every == 0 or run.step == until or run.stopped:
             book.save(run)

@@ -9,6 +9,7 @@ from gibbsian.training.distance_w2 import W2Settings
 Source = Literal["snis", "smc"]
 StopOn = Literal["likelihood", "energy"]
 Generated = Literal["all", "slice"]
+Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Stage:
         leaves out.
     generated
         Where they are generated: ``all`` coordinates, or the ``slice`` on which a reduced flow has frozen some.
+    keep
+        Which averaged weights the stage leaves: the ``best`` by `TrainSettings.stop_on`, which ends the stage when it
+        stops rising, or the ``last``, for losses of which held-out data say nothing.
     refit_samples
         Conformations drawn from the flow at the start of the stage and weighted by their energies; they then serve
         as data, mixed with the given ones.
@@ -63,6 +67,7 @@ class Stage:
     kl_batch: int = 256
     kl_drop: int = 10
     generated: Generated = "all"
+    keep: Keep = "best"
     refit_samples: int = 0
     refit_fraction: float = 0.5
     refit_source: Source = "snis"
@@ -78,9 +83,10 @@ class Stage:
         weights = (self.w_nll, self.w_kl, self.w_w2)
         if not (all(w >= 0 for w in weights) and sum(weights) > 0):
             raise InputError(f"stage {self.name}: w_nll, w_kl and w_w2 must be >= 0 and not all 0; correct the stage")
-        if self.generated not in get_args(Generated):
-            known = " or ".join(get_args(Generated))
-            raise InputError(f"stage {self.name}: generated is {self.generated!r}; choose {known}")
+        for name, kinds in (("generated", Generated), ("keep", Keep)):
+            if getattr(self, name) not in get_args(kinds):
+                known = " or ".join(get_args(kinds))
+                raise InputError(f"stage {self.name}: {name} is {getattr(self, name)!r}; choose {known}")
         if not 0.0 <= self.refit_fraction <= 1.0 or not 0 <= self.kl_drop < self.kl_batch:
             raise InputError(
                 f"stage {self.name}: refit_fraction must be in [0, 1] and kl_drop below kl_batch; correct the stage"
