@@ -5,7 +5,7 @@ import pytest
 
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
-from gibbsian.evaluate.backbone import backbone_distance, checked_record, delta_d, energy_statistics, rmsf
+from gibbsian.evaluate.backbone import backbone_distances, checked_record, delta_d, delta_mean, energy_statistics, rmsf
 from gibbsian.testing.backbone import backbone_positions, backbone_topology
 
 
@@ -37,6 +37,9 @@ def test_delta_d_of_known_distances_is_in_angstrom():
 
     assert delta_d(pair([0.5]), pair([0.8])) == pytest.approx(3.0)
     assert delta_d(pair([0.1, 0.3]), pair([0.1, 0.3])) == pytest.approx(1.0)  # not zero for equal sets
+    assert delta_mean(pair([0.1, 0.3]), pair([0.1, 0.3])) == pytest.approx(0.0)
+    heavy = np.array([1.0, 3.0])
+    assert delta_mean(pair([0.1, 0.3]), pair([0.1]), weights_q=heavy) == pytest.approx(1.5)
 
 
 def test_delta_d_refuses_what_cannot_be_compared():
@@ -46,24 +49,30 @@ def test_delta_d_refuses_what_cannot_be_compared():
         delta_d(np.zeros((3, 4, 3)), np.zeros((3, 4, 3)), weights_q=np.zeros(3))
 
 
-def test_distance_from_data_stands_beside_its_floor():
+def test_distances_from_data_stand_beside_their_floors():
     data, same, other = helix(600), helix(400, seed=1), helix(400, seed=2, phi=-1.6)
-    near, far = backbone_distance(same, data), backbone_distance(other, data)
+    (near, near_mean), (far, far_mean) = backbone_distances(same, data), backbone_distances(other, data)
     assert near.value == pytest.approx(near.floor, rel=0.1)
     assert far.value > 2 * far.floor
+    assert near_mean.value < 3 * near_mean.floor < 0.2 * near.value
+    assert far_mean.value > 10 * far_mean.floor
     assert near.n == 400
-    assert near.name == "delta_d_backbone"
+    assert [near.name, near_mean.name] == ["delta_d_backbone", "delta_mean_backbone"]
     # Weights that keep half of a mixture bring it back to the data.
     both = Ensemble(
         np.concatenate([same.positions, other.positions]), np.repeat([0.0, -50.0], 400), data.topology, 300.0
     )
-    assert backbone_distance(both, data).value == pytest.approx(near.value, rel=0.02)
-    plain = backbone_distance(both, data, weighted=False)
+    assert backbone_distances(both, data)[0].value == pytest.approx(near.value, rel=0.02)
+    plain = backbone_distances(both, data, weighted=False)[0]
     assert near.value < plain.value < far.value
     assert plain.name == "delta_d_backbone_unweighted"
-    assert backbone_distance(same, data, n=100, atoms="ca").value == pytest.approx(
-        backbone_distance(same, data, atoms="ca").value, rel=0.1
-    )
+
+
+def test_distances_hardly_depend_on_the_number_of_conformations():
+    data, same = helix(600), helix(400, seed=1)
+    few, all_of_them = (backbone_distances(same, data, n=n, atoms="ca")[0] for n in (100, 10_000))
+    assert few.value == pytest.approx(all_of_them.value, rel=0.1)
+    assert few.floor == pytest.approx(all_of_them.floor, rel=0.1)
 
 
 def test_rmsf_of_known_fluctuations():

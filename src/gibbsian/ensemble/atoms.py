@@ -34,6 +34,6 @@ def select(topology: Topology, atoms: Selection) -> NDArray[np.int64]:
 
 
 def shape_atoms(topology: Topology) -> NDArray[np.int64]:
-    """Return the alpha carbons, or N, CA and C of every residue where fewer than four alpha carbons do not make a shape."""
+    """Return the alpha carbons, or N, CA and C of every residue where there are fewer than four of them."""
     carbons = [i for i, name in enumerate(topology.atom_names) if name == "CA" and topology.elements[i] == "C"]
     return select(topology, "ca" if len(carbons) > 3 else "backbone")

@@ -45,7 +45,7 @@ def delta_d(
     Definition 3.1 of arXiv 2401.04246: the mean over all pairs (x_q, x_p) and all i < j of |D_ij(x_q) - D_ij(x_p)|.
     The paper averages over batches of 1000; this is the exact mean over all cross pairs, which is what they estimate:
     for one distance with distribution functions F and G it is the integral of F (1 - G) + G (1 - F). It is not
-    zero for equal distributions: see `backbone_distance`.
+    zero for equal distributions: see `backbone_distances`.
 
     Parameters
     ----------
@@ -59,12 +59,34 @@ def delta_d(
     InputError
         If the atoms are not as many on both sides, or fewer than two.
     """
+    return _differences(q, p, weights_q, weights_p)[0]
+
+
+def delta_mean(
+    q: NDArray[np.floating],
+    p: NDArray[np.floating],
+    *,
+    weights_q: Floats | None = None,
+    weights_p: Floats | None = None,
+) -> float:
+    """Mean over atom pairs of the absolute difference of their mean distances, Angstrom; arguments as in `delta_d`.
+
+    It vanishes for equal distributions, up to noise. A published Delta-D below that of the data from themselves does not
+    follow its definition; this is what it may be compared with.
+    """
+    return _differences(q, p, weights_q, weights_p)[1]
+
+
+def _differences(
+    q: NDArray[np.floating], p: NDArray[np.floating], weights_q: Floats | None, weights_p: Floats | None
+) -> tuple[float, float]:
+    """Both of the above."""
     if q.shape[1:] != p.shape[1:] or q.shape[1] < 2:
         raise InputError(f"Delta-D: atoms {q.shape[1:]} against {p.shape[1:]}; give the same ones, at least two")
     mass = np.concatenate([_shares(len(q), weights_q), -_shares(len(p), weights_p)])
     first, second = np.triu_indices(q.shape[1], 1)
     step = max(1, _CELLS // len(mass))
-    total = 0.0
+    crossed, averaged = 0.0, 0.0
     for start in range(0, len(first), step):
         i, j = first[start : start + step], second[start : start + step]
         distances = np.concatenate([np.linalg.norm(x[:, i].astype(float) - x[:, j], axis=-1) for x in (q, p)])
@@ -72,8 +94,9 @@ def delta_d(
         gaps = np.diff(np.take_along_axis(distances, order, 0), axis=0)
         signed = mass[order][:-1]
         f, g = np.cumsum(np.maximum(signed, 0), axis=0), np.cumsum(np.maximum(-signed, 0), axis=0)
-        total += float((gaps * (f * (1 - g) + g * (1 - f))).sum())
-    return ANGSTROM * total / len(first)
+        crossed += float((gaps * (f * (1 - g) + g * (1 - f))).sum())
+        averaged += float(np.abs(mass @ distances).sum())
+    return ANGSTROM * crossed / len(first), ANGSTROM * averaged / len(first)
 
 
 def _shares(n: int, weights: Floats | None) -> Floats:
@@ -84,7 +107,7 @@ def _shares(n: int, weights: Floats | None) -> Floats:
     return weights / weights.sum()
 
 
-def backbone_distance(
+def backbone_distances(
     q: Ensemble,
     p: Ensemble,
     *,
@@ -93,8 +116,8 @@ def backbone_distance(
     n: int = 10_000,
     splits: int = 3,
     seed: int = 0,
-) -> Distance:
-    """Delta-D of an ensemble from data, Angstrom, beside that of data from data.
+) -> list[Distance]:
+    """Delta-D of an ensemble from data and the difference of mean distances, Angstrom, beside those of data from data.
 
     Parameters
     ----------
@@ -116,13 +139,15 @@ def backbone_distance(
     mine, w = _drawn(q, chosen, weights_q, np.arange(len(q)), n, seed)
     theirs, v = _drawn(p, chosen, p.weights, np.arange(len(p)), n, seed + 1)
     blocks = np.arange(len(p)) if p.lineage is None else blocks_of(p.lineage)
+    values = _differences(mine, theirs, w, v)
     floors = []
     for split in range(splits):
         halves = split_reference(blocks, seed=seed + split)
         (a, w_a), (b, w_b) = (_drawn(p, chosen, p.weights, half, n, seed + split) for half in halves)
-        floors.append(delta_d(a, b, weights_q=w_a, weights_p=w_b))
-    name = f"delta_d_{atoms}" + ("" if weighted else "_unweighted")
-    return Distance(name, len(mine), delta_d(mine, theirs, weights_q=w, weights_p=v), float(np.mean(floors)))
+        floors.append(_differences(a, b, w_a, w_b))
+    names = (f"{kind}_{atoms}" + ("" if weighted else "_unweighted") for kind in ("delta_d", "delta_mean"))
+    rows = zip(names, values, np.mean(floors, axis=0).tolist(), strict=True)
+    return [Distance(name, len(mine), value, floor) for name, value, floor in rows]
 
 
 def _drawn(

@@ -115,7 +115,7 @@ def _distinct(ensemble: Ensemble, n: int, duplicate: float) -> NDArray[np.int64]
     order = np.argsort(ensemble.u)
     order = order[np.isfinite(ensemble.u[order])]
     x = torch.tensor(ensemble.positions[np.ix_(order, shape_atoms(ensemble.topology))], dtype=torch.float64)
-    alive = np.isfinite(x.numpy()).all(axis=(1, 2))
+    alive: NDArray[np.bool_] = torch.isfinite(x).flatten(1).all(1).numpy()
     chosen: list[int] = []
     while len(chosen) < n and alive.any():
         first = int(alive.argmax())

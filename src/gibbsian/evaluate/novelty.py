@@ -24,7 +24,7 @@ from gibbsian.progress import Report, silent
 Floats = NDArray[np.float64]
 
 QUANTILE = 0.99
-_QUERIES, _TRAINING = 64, 2048
+_QUERIES, _TRAINING = 64, 512
 _BATCH = 256
 
 

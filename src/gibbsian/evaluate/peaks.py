@@ -106,10 +106,9 @@ def energy_peaks(values: ArrayLike, *, low: float | None = None, high: float | N
     """
     u = np.asarray(values, dtype=np.float64)
     finite = u[np.isfinite(u)]
-    if low is None or high is None:
-        first, middle, third = np.quantile(finite, [0.25, 0.5, 0.75]) if len(finite) else (np.nan,) * 3
-        low = middle - FENCE * (third - first) if low is None else low
-        high = middle + FENCE * (third - first) if high is None else high
+    first, middle, third = np.quantile(finite, [0.25, 0.5, 0.75]) if len(finite) else (np.nan,) * 3
+    reach = FENCE * (third - first)
+    low, high = float(middle - reach) if low is None else low, float(middle + reach) if high is None else high
     inside = finite[(finite >= low) & (finite <= high)]
     if len(inside) < 20 or np.ptp(inside) == 0:
         raise InputError(f"energy peaks: {len(inside)} of {len(u)} values inside, or all equal; give at least 20")
@@ -118,7 +117,7 @@ def energy_peaks(values: ArrayLike, *, low: float | None = None, high: float | N
     centres, filled = (edges[1:] + edges[:-1]) / 2, counts > 0
     fits = [_fit(centres[filled], counts[filled].astype(np.float64), k) for k in range(1, MOST + 1)]
     bic = np.array([fit.bic for fit in fits])
-    return Peaks(fits[int(bic.argmin())], bic, float(low), float(high), 1 - len(inside) / len(u), len(inside))
+    return Peaks(fits[int(bic.argmin())], bic, low, high, 1 - len(inside) / len(u), len(inside))
 
 
 def bootstrap_counts(values: ArrayLike, *, repeats: int = 20, seed: int = 0) -> Floats:

@@ -32,7 +32,7 @@ def _rmsd(c: Tensor, squares: Tensor, n_atoms: int) -> Tensor:
     """RMSD from covariances (3, 3, ...) and the sum of both squared norms (...)."""
     top = (squares / 2).clamp_min(1e-300)
     lam = _largest_root(c / top)
-    return torch.sqrt((2 * top * (1 - lam)).clamp_min(0) / n_atoms)
+    return torch.sqrt((squares - 2 * top * lam).clamp_min(0) / n_atoms)
 
 
 def _largest_root(c: Tensor) -> Tensor:

@@ -218,5 +218,5 @@ def _range(energies: Array) -> str:
 def _scale_bar(axis: Axes, width: float, height: float) -> None:
     length = next((step for step in (1.0, 0.5, 0.2, 0.1) if step < 0.6 * width), 0.1)
     axis.plot([width - length, width], [-1.1 * height] * 2, color=MUTED, lw=1.4)
-    place = {"x": width - length / 2, "y": -1.07 * height}
-    axis.text(**place, s=f"{length:g} nm", color=MUTED, fontsize=8, ha="center", va="bottom")
+    text = f"{length:g} nm"
+    axis.text(width - length / 2, -1.07 * height, text, color=MUTED, fontsize=8, ha="center", va="bottom")
