@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gibbsian.errors import InputError
-from gibbsian.models import eacf, ecnf, spline, tarflow
+from gibbsian.models import eacf, ecnf, spline, split_flow, tarflow
 from gibbsian.models.eacf_config import EacfConfig
 from gibbsian.models.ecnf_config import EcnfConfig
 from gibbsian.models.storage import read_format
@@ -21,13 +21,14 @@ class Kind(NamedTuple):
 
 MODELS = {
     "spline": Kind(spline.SplineFlow, spline.SplineConfig, spline.FORMAT),
+    "split": Kind(split_flow.SplitFlow, split_flow.SplitFlowConfig, split_flow.FORMAT),
     "tarflow": Kind(tarflow.TarFlow, TarFlowConfig, tarflow.FORMAT),
     "ecnf": Kind(ecnf.ECNF, EcnfConfig, ecnf.FORMAT),
     "eacf": Kind(eacf.EACF, EacfConfig, eacf.FORMAT),
 }
 
-Flow = spline.SplineFlow | tarflow.TarFlow | ecnf.ECNF | eacf.EACF
-Config = spline.SplineConfig | TarFlowConfig | EcnfConfig | EacfConfig
+Flow = spline.SplineFlow | split_flow.SplitFlow | tarflow.TarFlow | ecnf.ECNF | eacf.EACF
+Config = spline.SplineConfig | split_flow.SplitFlowConfig | TarFlowConfig | EcnfConfig | EacfConfig
 
 
 def load_flow(path: Path | str) -> Flow:
