@@ -163,7 +163,7 @@ def test_backbone_couplings_never_see_side_chains_and_keep_the_places_of_tokens(
     a, b = made.to_base(v)[0], made.to_base(other)[0]
     assert float((a - b)[:, backbone].abs().max()) > 1e-3
     # The first backbone token after a side chain of two is the ninth of all, though the seventh of the channel.
-    buckets = made.couplings[0].get_submodule("conditioner.attention").get_buffer("_buckets1")
+    buckets = made.couplings[0].get_submodule("conditioner.attention").get_buffer("buckets")
     assert int(buckets[0, 3]) == 16 + 8
 
 

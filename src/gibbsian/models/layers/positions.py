@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 BUCKETS = 32
 """Half of them for tokens before the reader, half for those after."""
@@ -27,37 +27,16 @@ def t5_buckets(distance: Tensor) -> Tensor:
     return torch.where(size < exact, size, wide) + half * (distance > 0)
 
 
-class RelativeBias(nn.Module):
-    """One learned number per bucket, times the root of the width of a token.
-
-    Parameters
-    ----------
-    width
-        Numbers per token.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.scale = math.sqrt(width)
-        self.weight = nn.Parameter(torch.zeros(BUCKETS))
-
-    def forward(self, buckets: Tensor) -> Tensor:
-        """Return biases, as many as `buckets`."""
-        # The gradient of index_select is twenty times as fast as that of an embedding of width one.
-        return self.weight.index_select(0, buckets.flatten()).view(buckets.shape) * self.scale
-
-
 def rotary_waves(places: Tensor, channels: int) -> Tensor:
-    """Return cosines and sines (2, n, c) of the phases of tokens at `places` (n,) for 2 c channels, at most 32."""
+    """Return cosines and sines (n, c, 2) of the phases of tokens at `places` (n,) for 2 c channels, at most 32."""
     half = min(ROTARY_CHANNELS, channels) // 2
-    frequencies = _LONGEST_WAVE ** (-torch.arange(half, dtype=torch.float64, device=places.device) / half)
-    phases = places.double()[:, None] * frequencies
-    return torch.stack([phases.cos(), phases.sin()]).to(torch.get_default_dtype())
+    phases = places.double()[:, None] * _LONGEST_WAVE ** (-torch.arange(half, dtype=torch.float64) / half)
+    return torch.stack([phases.cos(), phases.sin()], -1).to(torch.get_default_dtype())
 
 
 def rotate(x: Tensor, waves: Tensor) -> Tensor:
-    """Turn the first 2 c channels of tokens `x` (..., n, k), channel j with channel c + j, by `waves` (2, n, c)."""
-    half = waves.shape[-1]
-    cos, sin = waves
-    a, b, rest = x.split([half, half, x.shape[-1] - 2 * half], -1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], -1)
+    """Turn the first 2 c channels of tokens `x` (..., n, k), in pairs of neighbours, by `waves` (n, c, 2)."""
+    turned = 2 * waves.shape[-2]
+    pairs = torch.view_as_complex(x[..., :turned].unflatten(-1, (-1, 2)))
+    rotated = torch.view_as_real(pairs * torch.view_as_complex(waves)).flatten(-2)
+    return rotated if turned == x.shape[-1] else torch.cat([rotated, x[..., turned:]], -1)

@@ -57,17 +57,15 @@ class TokenConditioner(nn.Module):
         self.register_buffer("kept", kept, persistent=False)
         self.values = nn.Linear(_CIRCLE, config.width)
         self.flag = nn.Parameter(torch.randn(config.width))
-        self.attention = GatedAttention(config, hidden, hidden, kept)
+        self.attention = GatedAttention(config, hidden, kept)
         own = None if config.head == "shared" else len(hidden)
         self.head = TokenHead(config.width, 3 * config.bins + 1, own)
 
     def forward(self, circle: Tensor, identity: Tensor, drop: bool) -> Tensor:
         """Parameters (B, hidden, 3 K + 1) for values (B, kept, 2) of kept tokens and identities (n, D) of all."""
-        hidden = (identity[self.hidden] + self.values.bias + self.flag)[None]
-        kept = functional.linear(circle, self.values.weight) + (identity[self.kept] + self.values.bias)
-        if not len(self.kept):
-            kept = kept.expand(len(circle), -1, -1)
-        return self.head(self.attention(hidden, hidden, kept, drop=drop))
+        hidden = identity.index_select(0, self.hidden) + (self.values.bias + self.flag)
+        kept = self.values(circle) + identity.index_select(0, self.kept)
+        return self.head(self.attention(hidden[None], kept, drop=drop))
 
 
 class MLPConditioner(nn.Module):
