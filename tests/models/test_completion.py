@@ -165,6 +165,14 @@ def test_density_of_conformations_is_that_of_the_draws_in_any_pose():
     assert torch.allclose(rest + log_q, density, atol=1e-6)
 
 
+def test_free_angles_out_of_their_range_lead_nowhere():
+    springs = CoupledSprings()
+    y, log_q = springs.propose(3)
+    y[1, 0] = -0.1
+    x, density = complete(springs.coordinates, fitted(), y, log_q, torch.Generator().manual_seed(0))
+    assert x.isfinite().all(-1).all(-1).tolist() == density.isfinite().tolist() == [True, False, True]
+
+
 def test_whitened_variables_come_back_also_from_cut_intervals():
     completion, (y, _) = cut(), CoupledSprings().propose(500)
     white = torch.randn(500, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -214,13 +214,16 @@ def complete(
 
     Returns
     -------
-    Centred conformations (B, n_atoms, 3) nm and their log density (B,) in the mean-free orthonormal measure.
+    Centred conformations (B, n_atoms, 3) nm and their log density (B,) in the mean-free orthonormal measure. Where a
+    free angle is not in (0, pi): NaN and -inf.
     """
     c, log_q_c = completion.sample(y, generator)
     internal = coordinates.join(y.double(), c)
     x, log_j = coordinates.full.inverse(internal)
+    inside = ((internal.angles > 0.0) & (internal.angles < math.pi)).all(-1)
     density = log_q.double() + log_q_c - log_j - mean_free_constant(coordinates.n_atoms)
-    return x - x.mean(1, keepdim=True), density
+    x = torch.where(inside[:, None, None], x - x.mean(1, keepdim=True), torch.nan)
+    return x, torch.where(inside, density, -torch.inf)
 
 
 def completed_log_prob(coordinates: ReducedCoordinates, completion: Completion, x: Tensor) -> tuple[Tensor, Tensor]:
