@@ -71,8 +71,8 @@ def delta_mean(
 ) -> float:
     """Mean over atom pairs of the absolute difference of their mean distances, Angstrom; arguments as in `delta_d`.
 
-    It vanishes for equal distributions, up to noise. A published Delta-D below that of the data from themselves does not
-    follow its definition; this is what it may be compared with.
+    It vanishes for equal distributions, up to noise. A published Delta-D below that of the data from themselves does
+    not follow its definition; this is what it may be compared with.
     """
     return _differences(q, p, weights_q, weights_p)[1]
 
