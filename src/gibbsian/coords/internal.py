@@ -57,7 +57,7 @@ class InternalCoordinates:
         self.n_atoms = topology.n_atoms
         self._atoms = torch.from_numpy(self.zmatrix.atoms)
         self._references = torch.from_numpy(self.zmatrix.references)
-        self._stages = [torch.from_numpy(np.asarray(rows)) for rows in self.zmatrix.stages()]
+        self._stages, self._placed = _plan(self.zmatrix)
 
     def forward(self, x: Tensor) -> tuple[Internal, Tensor]:
         """Return the internal coordinates of `x` (B, n, 3) nm and ``log |d(b, a, t) / dx| = -log J``, (B,)."""
@@ -88,23 +88,50 @@ class InternalCoordinates:
             [-torch.cos(angles[1:]), sin_a[1:] * torch.cos(torsions), sin_a[1:] * torch.sin(torsions)], -1
         )
         local = local * bonds[2:, :, None]
-        x = self._first_three(bonds, angles)
-        for rows in self._stages:
-            a, b, c = self._references[rows].unbind(1)
-            target = self._atoms[rows].to(x.device)
-            x_a = x[a]
-            e1, e2, e3 = local_axes(x_a, x[b], x[c])
-            d = local[rows - 3]
-            placed = x_a + d[..., :1] * e1 + d[..., 1:2] * e2 + d[..., 2:] * e3
-            x = x.index_copy(0, target, placed)
-        return x.transpose(0, 1), log_jacobian(y)
+        parts = [self._first_three(bonds, angles)]
+        for stage in self._stages:
+            known = torch.cat([parts[k] for k in stage.sources])
+            x_a, x_b, x_c = (known[at] for at in stage.references)
+            e1, e2, e3 = local_axes(x_a, x_b, x_c)
+            d = local[stage.rows - 3]
+            parts.append(x_a + d[..., :1] * e1 + d[..., 1:2] * e2 + d[..., 2:] * e3)
+        return torch.cat(parts)[self._placed].transpose(0, 1), log_jacobian(y)
 
     def _first_three(self, bonds: Tensor, angles: Tensor) -> Tensor:
         zero = torch.zeros_like(bonds[0])
         second = torch.stack([bonds[0], zero, zero], -1)
         third = torch.stack([bonds[0] - bonds[1] * torch.cos(angles[0]), bonds[1] * torch.sin(angles[0]), zero], -1)
-        x = bonds.new_zeros(self.n_atoms, bonds.shape[1], 3)
-        return x.index_copy(0, self._atoms[1:3].to(x.device), torch.stack([second, third]))
+        return torch.stack([torch.zeros_like(second), second, third])
+
+
+class _Stage(NamedTuple):
+    """Rows placed together, the stages that their references come from, and where in these (a, b, c) are."""
+
+    rows: Tensor
+    sources: list[int]
+    references: tuple[Tensor, Tensor, Tensor]
+
+
+def _plan(zmatrix: ZMatrix) -> tuple[list[_Stage], Tensor]:
+    """Stages, and where among all placed atoms each atom of the molecule is (n,).
+
+    A stage looks only at the few before it that it needs: the cost of a chain grows with its length, not its square.
+    """
+    where = {int(atom): (0, k) for k, atom in enumerate(zmatrix.atoms[:3])}
+    sizes = [3]
+    stages = []
+    for rows in zmatrix.stages():
+        references = zmatrix.references[rows]
+        sources = sorted({where[int(atom)][0] for atom in references.ravel()})
+        offsets = dict(zip(sources, np.cumsum([0, *(sizes[k] for k in sources)]), strict=False))
+        at = np.array([[offsets[where[atom][0]] + where[atom][1] for atom in row] for row in references.tolist()])
+        a, b, c = torch.from_numpy(at).unbind(1)
+        stages.append(_Stage(torch.from_numpy(rows), sources, (a, b, c)))
+        where |= {int(atom): (len(sizes), k) for k, atom in enumerate(zmatrix.atoms[rows])}
+        sizes.append(len(rows))
+    starts = np.cumsum([0, *sizes])
+    placed = [starts[where[atom][0]] + where[atom][1] for atom in range(zmatrix.n_atoms)]
+    return stages, torch.tensor(placed)
 
 
 def _norm(v: Tensor) -> Tensor:
