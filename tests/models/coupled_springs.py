@@ -15,7 +15,7 @@ BOND, OTHER, DELTA = 1.0 / 0.003**2, 400.0, 100.0
 
 
 class CoupledSprings:
-    """Free: two angles and a torsion without energy; the angle of the branch is stiff about a line in the first angle."""
+    """Free are two angles and a torsion without energy; the branch's angle is stiff about a line in the first one."""
 
     n_atoms = 5
 

@@ -53,8 +53,8 @@ SIZES = {
     ),
     "ACE-AAA-NME@amber96": Size(
         Budget(_MEDIUM, contiguous_ns=0, steps=0, draws=(100_000,)),
-        calls=1_000_000,
-        samples=25_000,
+        calls=4_000_000,
+        samples=40_000,
         fit_steps=100,
         steps=3_000,
     ),
