@@ -42,7 +42,7 @@ class Mixture:
         """Maxima of the density: fewer than the Gaussians where two of them make one skewed peak."""
         low, high = (self.means + sign * 4 * self.deviations for sign in (-1, 1))
         grid = np.linspace(low.min(), high.max(), 4000)
-        density = np.exp(logsumexp(self.log_density(grid), axis=1))
+        density = np.exp(np.asarray(logsumexp(self.log_density(grid), axis=1)))
         inner = density[1:-1]
         return int(np.sum((inner > density[:-2]) & (inner >= density[2:]) & (inner > 1e-6 * density.max())))
 

@@ -43,7 +43,7 @@ CANDIDATES = 2
 """Samples from which each of a batch is chosen where their weights have aged."""
 LARGEST_CORRECTION = 10.0
 MOST_VISITS = 16.0
-"""How often a fit may see a single sample: one with an outstanding weight would otherwise be learnt by heart."""
+"""How often a single sample may be seen: one with an outstanding weight would otherwise be learnt by heart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +207,9 @@ def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> fl
     calls = (allowed - spent) / steps
     warmup = round(settings.warmup * calls)
     stage = Stage("anneal", settings.calls, lr=settings.lr, batch=settings.batch, warmup=warmup)
-    frames = bounded(frames, MOST_VISITS / (steps * settings.batch))
+    # Once the target is reached a sample stays for as many fits as the buffer has generations.
+    fits = 1 if ages else max(1, len(run.buffer.x))
+    frames = bounded(frames, MOST_VISITS / (fits * steps * settings.batch))
     source = Source(frames, settings.batch * (CANDIDATES if ages else 1))
     log_q = torch.cat(run.buffer.log_q) if ages else None
     losses = []
