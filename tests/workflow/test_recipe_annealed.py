@@ -43,7 +43,7 @@ def test_a_run_trains_on_energies_and_shows_the_trace(changes: dict, tmp_path: P
         ({"stages": [], "annealing": None}, "stages: none are given"),
         ({"annealing": {"method": "magic"}}, "method"),
         ({"annealing": {"smaples": 3}}, "did you mean samples?"),
-        ({"annealing": {"lr": -1.0}}, "lr, trust, entropy"),
+        ({"annealing": {"lr": -1.0}}, "lr, passes, trust, entropy"),
     ],
 )
 def test_wrong_annealings_give_one_line(changes: dict, message: str) -> None:

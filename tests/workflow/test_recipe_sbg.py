@@ -36,7 +36,7 @@ def test_a_recipe_chooses_its_model(tmp_path: Path) -> None:
         ({"recipe": "sbg", "model": {"gauge": "hard"}}, "model.gauge: Input should be 'soft', 'meanfree'"),
         ({"recipe": "sbg", "model": {"width": 60}}, "a width that is a multiple of head"),
         ({"model": {"gauge": "soft"}}, "model.gauge: unknown key"),
-        ({"proposal": "magic"}, "proposal: got 'magic'; the models are spline, tarflow"),
+        ({"proposal": "magic"}, "proposal: got 'magic'; the models are spline, split, tarflow"),
     ],
 )
 def test_wrong_models_give_one_line(given: dict, message: str) -> None:
