@@ -5,14 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gibbsian.bench import references
-from gibbsian.bench.account import metered, spent_in
+from gibbsian.bench.account import spent_in
 from gibbsian.bench.sbg_proposals import ProposalRecipe
-from gibbsian.bench.sbg_training import FLOW, Fitted
-from gibbsian.bench.sbg_work import Budget, Desk, data
-from gibbsian.models.registry import load_flow
+from gibbsian.bench.sbg_training import Fitted, fit_once
+from gibbsian.bench.sbg_work import Budget, Desk
 from gibbsian.progress import Report, silent
-from gibbsian.threads import one_thread
-from gibbsian.workflow.fitting import fit_flow
 from gibbsian.workflow.settings import RunSettings, resolve_settings
 
 _SMALL = references.Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10)
@@ -157,14 +154,8 @@ def trained(desk: Desk, size: Size, name: str, seed: int, report: Report = silen
     """Train a flow by a method, or continue, or read it."""
     settings = settings_of(name, size, desk.name, seed)
     folder = desk.folder / f"{name}.seed{seed}"
-    if not (folder / FLOW).exists():
-        frames = data(desk, report)
-        folder.mkdir(parents=True, exist_ok=True)
-        target = desk.target()
-        with metered(folder), one_thread():
-            flow = fit_flow(frames, settings, folder, target, report, structure=desk.system.positions)
-            flow.save(folder / FLOW)
+    flow = fit_once(desk, settings, folder, report)
     spent = spent_in(desk.folder / "data") if METHODS[name].on_data else 0.0
     steps = sum(stage.steps for stage in settings.stages)
     recipe = ProposalRecipe("spline", base="spline", samplers=(), cartesian=False)
-    return Fitted(load_flow(folder / FLOW), recipe, "exchange", seed, steps, spent_in(folder), spent, folder)
+    return Fitted(flow, recipe, "exchange", seed, steps, spent_in(folder), spent, folder)

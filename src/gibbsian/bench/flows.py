@@ -16,19 +16,17 @@ import torch
 from torch import Tensor
 
 from gibbsian.bench import references
-from gibbsian.bench.account import metered, spent_in
+from gibbsian.bench.account import spent_in
 from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey
-from gibbsian.bench.sbg_training import FLOW
-from gibbsian.bench.sbg_work import Budget, Desk, data, reference, thinned
+from gibbsian.bench.sbg_training import fit_once
+from gibbsian.bench.sbg_work import Budget, Desk, reference, thinned
 from gibbsian.bench.tables import Place
 from gibbsian.models.layers import coupling
-from gibbsian.models.registry import load_flow
 from gibbsian.models.spline import SplineConfig, SplineFlow
 from gibbsian.progress import Report, silent
 from gibbsian.sampling.importance import sample_snis
 from gibbsian.threads import one_thread, quick_products
-from gibbsian.workflow.fitting import fit_flow
 from gibbsian.workflow.settings import RunSettings, resolve_settings
 
 SHAPES: dict[str, Mapping[str, Any]] = {
@@ -102,12 +100,8 @@ def run(key: RowKey, place: Place, report: Report = silent) -> Row:
     shape = key.row.partition(".")[0]
     settings = settings_of(shape, size, key.system)
     folder = desk.folder / f"{shape}.steps{size.steps}"
-    if not (folder / FLOW).exists():
-        frames = data(desk, report)
-        folder.mkdir(parents=True, exist_ok=True)
-        with metered(folder), one_thread():
-            fit_flow(frames, settings, folder, desk.target(), report).save(folder / FLOW)
-    metrics = _judged(desk, load_flow(folder / FLOW), size, report)
+    flow = fit_once(desk, settings, folder, report)
+    metrics = _judged(desk, flow, size, report)
     spent = spent_in(folder)
     metrics |= {
         "core_seconds_training": Metric(spent),

@@ -9,7 +9,7 @@ import torch
 
 from gibbsian.bench.account import Meter, metered, spent_in
 from gibbsian.bench.sbg_proposals import PROPOSALS, ProposalRecipe, settings_of
-from gibbsian.bench.sbg_work import Desk, thinned, training_data
+from gibbsian.bench.sbg_work import Desk, data, thinned, training_data
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.models.registry import Flow, load_flow
 from gibbsian.models.storage import read_tensors, write_tensors
@@ -18,6 +18,7 @@ from gibbsian.threads import one_thread
 from gibbsian.training.checkpoint import FILE as CHECKPOINT
 from gibbsian.training.checkpoint import FORMAT as CHECKPOINT_FORMAT
 from gibbsian.workflow.fitting import fit_flow
+from gibbsian.workflow.settings import RunSettings
 
 SNAPSHOT_FORMAT = "gibbsian-bench-snapshot-1"
 FLOW = "flow.safetensors"
@@ -49,6 +50,18 @@ class Fitted:
     core_seconds: float
     data_core_seconds: float
     folder: Path
+
+
+def fit_once(desk: Desk, settings: RunSettings, folder: Path, report: Report = silent) -> Flow:
+    """Train a flow on the data of a desk in a folder of its own, or continue, or read it."""
+    if not (folder / FLOW).exists():
+        frames = data(desk, report)
+        folder.mkdir(parents=True, exist_ok=True)
+        target = desk.target()
+        with metered(folder), one_thread():
+            flow = fit_flow(frames, settings, folder, target, report, structure=desk.system.positions)
+            flow.save(folder / FLOW)
+    return load_flow(folder / FLOW)
 
 
 def trained(desk: Desk, name: str, law: str, seed: int, report: Report = silent) -> Fitted:

@@ -123,7 +123,7 @@ class SplitFlow(InternalFlow):
             torch.manual_seed(seed)
             completion = FlowCompletion(gaussian) if config.completion == "flow" else gaussian
             statistics = CoreStatistics.fit(v, mean, sd, log_w)
-            return cls(coordinates, statistics, completion, coordinates.mean_frozen(x, log_w), config)
+            return cls(coordinates, statistics, completion, gaussian.centre.clone(), config)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of `x` (B, n_atoms, 3) nm in the mean-free orthonormal measure, (B,) float64; -inf outside."""

@@ -129,6 +129,7 @@ def take_steps(run: Run, stage: Stage, until: int, new: bool, course: Course, bo
     if new:
         evaluate(run, validation, settings, course.rule, stage.keep)
         book.save(run)
+    goals = Goals(course.target, course.w2)
     first, fed = until - stage.steps, 0
     while run.step < until and not run.stopped:
         if feed is not None and feed.due(run.made) > fed:
@@ -136,7 +137,6 @@ def take_steps(run: Run, stage: Stage, until: int, new: bool, course: Course, bo
             waiting = partial(book.report, run.step, book.total, stage=stage.name, waiting="for the simulation")
             sources = fed_sources(feed, fed, run, stage, course, waiting)
         x = run.model.augment(draw_batch(sources, course.groups, run.generator), run.generator)
-        goals = Goals(course.target, course.w2)
         figures = optimise(run, stage, settings, x, goals, run.step - first, temperatures_of(sources))
         run.step += 1
         if run.step % settings.evaluate_every == 0 or run.step == until:

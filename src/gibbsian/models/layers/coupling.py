@@ -40,10 +40,15 @@ class Conditioner(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Map inputs (B, n_in) to outputs (B, n_out)."""
-        for k, layer in enumerate(self.hidden):
-            new = nn.functional.silu(layer(h))
-            h = new if k == 0 else h + new
-        return self.last(h)
+        return self.last(residual(self.hidden, h))
+
+
+def residual(layers: nn.ModuleList, h: Tensor) -> Tensor:
+    """Send `h` (B, n_in) through hidden layers with SiLU, each but the first on top of the one before."""
+    for k, layer in enumerate(layers):
+        new = nn.functional.silu(layer(h))
+        h = new if k == 0 else h + new
+    return h
 
 
 class SplineCoupling(nn.Module):

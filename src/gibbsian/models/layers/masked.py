@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gibbsian.models.layers.coupling import HARMONICS, features, transform
+from gibbsian.models.layers.coupling import HARMONICS, features, residual, transform
 
 
 class MaskedLinear(nn.Linear):
@@ -89,8 +89,4 @@ class SplineAutoregression(nn.Module):
         return x, log_det
 
     def _hidden(self, v: Tensor, context: Tensor) -> Tensor:
-        h = torch.cat([features(v, self._periodic, self._real), context], -1)
-        for k, layer in enumerate(self.hidden):
-            new = functional.silu(layer(h))
-            h = new if k == 0 else h + new
-        return h
+        return residual(self.hidden, torch.cat([features(v, self._periodic, self._real), context], -1))

@@ -26,7 +26,7 @@ from gibbsian.targets.extended import Extended
 from gibbsian.training.annealing.controllers import Controller, Place
 from gibbsian.training.annealing.settings import Annealing
 from gibbsian.training.annealing.transport import Drawn, draw_annealed, draw_plain
-from gibbsian.training.annealing.weights import FINAL, Weighted, weigh
+from gibbsian.training.annealing.weights import FINAL, Weighted, effective, weigh
 from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, new_optimiser, save_checkpoint
 from gibbsian.training.data import Frames, Source, draw_batch, enrich
 from gibbsian.training.stages import Stage, TrainSettings
@@ -183,8 +183,7 @@ def choose(drawn: Drawn, place: Place, job: Annealer) -> tuple[Weighted, Place]:
     if drawn.log_w is not None:
         powers = job.controller.choose(drawn.log_q, drawn.log_p, place)
         plain = weigh(drawn.log_q, drawn.log_p, FINAL)
-        size = float(torch.exp(2 * torch.logsumexp(drawn.log_w, 0) - torch.logsumexp(2 * drawn.log_w, 0)))
-        return replace(plain, powers=powers, log_w=drawn.log_w, ess=size / len(drawn.log_w)), place
+        return replace(plain, powers=powers, log_w=drawn.log_w, ess=effective(drawn.log_w) / len(drawn.log_w)), place
     step = weigh(drawn.log_q, drawn.log_p, job.controller.choose(drawn.log_q, drawn.log_p, place))
     for _ in range(SHORTENINGS):
         settled = step.powers.final and place.b == FINAL.b
@@ -202,7 +201,7 @@ def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> fl
     """
     settings = job.settings
     ages = settings.method == "fab"
-    enough = settings.fit_steps if ages else math.ceil(settings.passes * _effective(frames) / settings.batch)
+    enough = settings.fit_steps if ages else math.ceil(settings.passes * effective(frames.log_w) / settings.batch)
     steps = min(settings.fit_steps, enough)
     calls = (allowed - spent) / steps
     warmup = round(settings.warmup * calls)
@@ -227,10 +226,6 @@ def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> fl
 def bounded(frames: Frames, most: float) -> Frames:
     """Lower the largest weights to a share of all; for fits only, weights of results stay as they are."""
     return replace(frames, log_w=torch.log_softmax(frames.log_w, 0).clamp_max(math.log(most)))
-
-
-def _effective(frames: Frames) -> float:
-    return float(torch.exp(2 * torch.logsumexp(frames.log_w, 0) - torch.logsumexp(2 * frames.log_w, 0)))
 
 
 def _source(run: Run, drawn: Drawn, step: Weighted, job: Annealer) -> Frames:

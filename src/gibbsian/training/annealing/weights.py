@@ -67,9 +67,15 @@ def weigh(log_q: Tensor, log_p: Tensor, powers: Powers) -> Weighted:
     """Weight draws with `log_q` and `log_p` (n,) for q^a p^b, and say what the step costs in nats."""
     log_w = log_weights(log_q, log_p, powers)
     divergence, entropy, log_z = moments(log_q, log_w)
-    effective = float(torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0))) / len(log_w)
     before = -float(log_q[torch.isfinite(log_q)].mean())
-    return Weighted(powers, log_w, effective, float(log_z), float(divergence), before - float(entropy))
+    return Weighted(
+        powers, log_w, effective(log_w) / len(log_w), float(log_z), float(divergence), before - float(entropy)
+    )
+
+
+def effective(log_w: Tensor) -> float:
+    """Effective number of draws with log weights (n,)."""
+    return float(torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)))
 
 
 def moments(log_q: Tensor, log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
