@@ -28,6 +28,7 @@ TINY = Size(
         splits=2,
     ),
     calls=2_400,
+    long=4_800,
     samples=400,
     fit_steps=3,
     steps=6,

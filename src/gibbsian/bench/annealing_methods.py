@@ -25,8 +25,8 @@ class Size:
     ----------
     budget
         Of data, reference and distances.
-    calls
-        Energy evaluations of a method that trains on energies.
+    calls, long
+        Energy evaluations of a method that trains on energies, and of one that takes its time.
     samples, fit_steps
         Draws of a step of annealing, and training steps after it.
     steps
@@ -35,6 +35,7 @@ class Size:
 
     budget: Budget
     calls: int
+    long: int
     samples: int
     fit_steps: int
     steps: int
@@ -44,20 +45,23 @@ SIZES = {
     "ACE-ALA-NME@amber96": Size(
         Budget(_SMALL, contiguous_ns=0, steps=0, draws=(100_000,)),
         calls=3_000_000,
+        long=9_000_000,
         samples=40_000,
         fit_steps=100,
         steps=3_000,
     ),
     "ACE-AAA-NME@amber96": Size(
         Budget(_MEDIUM, contiguous_ns=0, steps=0, draws=(100_000,)),
-        calls=4_000_000,
-        samples=40_000,
+        calls=2_000_000,
+        long=12_000_000,
+        samples=20_000,
         fit_steps=100,
         steps=3_000,
     ),
     "ACE-AAAAA-NME@amber96": Size(
         Budget(_LARGE, contiguous_ns=0, steps=0, draws=(10_000,)),
         calls=200_000,
+        long=1_000_000,
         samples=10_000,
         fit_steps=50,
         steps=500,
@@ -65,6 +69,7 @@ SIZES = {
     "ELIL@amber96": Size(
         Budget(_LARGE, contiguous_ns=0, steps=0, draws=(10_000,)),
         calls=200_000,
+        long=1_000_000,
         samples=10_000,
         fit_steps=50,
         steps=500,
@@ -81,14 +86,14 @@ class Method:
     ----------
     annealing
         Replacements of `Annealing`; None for none.
-    effort
-        Multiple of the energy calls that `Size` allows.
+    long
+        Whether it takes its time.
     likelihood, reverse_kl, refit
         Stages before: maximum likelihood of replica exchange, reverse KL, refit on own samples.
     """
 
     annealing: Mapping[str, Any] | None = None
-    effort: int = 1
+    long: bool = False
     likelihood: bool = False
     reverse_kl: bool = False
     refit: bool = False
@@ -107,7 +112,7 @@ METHODS: dict[str, Method] = {
     "ladder": Method({"method": "ladder", "hottest": 1200.0, "rungs": 10}),
     "trust-region": Method({"method": "trust-region"}),
     "mass-transport": Method({"method": "mass-transport"}),
-    "mass-transport-long": Method({"method": "mass-transport"}, effort=3),
+    "mass-transport-long": Method({"method": "mass-transport"}, long=True),
     "likelihood+mass-transport": Method({"method": "mass-transport"}, likelihood=True),
 }
 """Methods by the name that their rows begin with."""
@@ -138,7 +143,8 @@ def settings_of(name: str, size: Size, system: str, seed: int) -> RunSettings:
     given: dict[str, Any] = {"recipe": "spline", "seed": seed, "system": {"source": system}}
     given |= {"stages": stages, "model": SHAPE}
     if method.annealing is not None:
-        shared = {"calls": method.effort * size.calls, "samples": size.samples, "fit_steps": size.fit_steps, "lr": 2e-3}
+        calls = size.long if method.long else size.calls
+        shared = {"calls": calls, "samples": size.samples, "fit_steps": size.fit_steps, "lr": 2e-3}
         given |= {"annealing": {**shared, **method.annealing}, "training": {"ema": 0.99}}
     return resolve_settings(given, "bench annealing")
 
