@@ -30,6 +30,8 @@ def claim(folder: Path, wanted: dict[str, Any]) -> None:
     """Write the manifest; refuse a folder of another simulation."""
     if (folder / "manifest.json").exists():
         found = read_json(folder / "manifest.json")
+        # Settings that came later had their defaults before.
+        found["settings"] = dataclasses.asdict(ExchangeSettings()) | found.get("settings", {})
         refuse_other(folder, found, wanted)
         if found["settings"][_MAY_GROW] >= wanted["settings"][_MAY_GROW]:
             return

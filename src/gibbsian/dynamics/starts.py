@@ -10,6 +10,7 @@ from torch import Tensor
 from gibbsian.chem.topology import Topology
 from gibbsian.dynamics.langevin import run_langevin, start
 from gibbsian.dynamics.minimise import minimise
+from gibbsian.ensemble.secondary import kept_structure
 from gibbsian.errors import GibbsianError
 from gibbsian.potentials.base import Integrator, Potential
 from gibbsian.units import kt
@@ -28,6 +29,7 @@ def diverse_starts(
     generator: torch.Generator,
     temperature: float = 1000.0,
     n_steps: int = 5000,
+    structure: float = 0.0,
 ) -> Tensor:
     """Return `n` relaxed structures (n, N, 3) nm, spread over what is within reach of `positions` (N, 3).
 
@@ -35,14 +37,16 @@ def diverse_starts(
     ----------
     temperature, n_steps
         The hot run: K and steps. At 1000 K about one walker in fifty turns a peptide bond in 10 ps; it is replaced.
+    structure
+        Share of the helices and strands of `positions` that a structure must keep, else it is replaced.
 
     Raises
     ------
     GibbsianError
-        If after several attempts no structure keeps its handedness and peptide bonds.
+        If after several attempts no structure keeps its handedness, peptide bonds and folds.
     """
     first, _ = minimise(positions[None], potential)
-    wanted = structure_signs(first, topology)
+    wanted, folded = structure_signs(first, topology), first[0].cpu().numpy()
     x = first.repeat(n, 1, 1)
     thermal = torch.full((n,), kt(temperature), dtype=torch.float64, device=x.device)
     for _ in range(_ATTEMPTS):
@@ -50,12 +54,14 @@ def diverse_starts(
         state = run_langevin(state, potential, integrator, thermal, n_steps, generator, force_cap=FORCE_CAP)
         x, energy = minimise(state.x, potential, n_steps=100)
         good = (structure_signs(x, topology) == wanted).all(1) & torch.isfinite(energy)
+        if structure > 0:
+            good &= torch.from_numpy(kept_structure(topology, x.cpu().numpy(), folded) >= structure).to(good.device)
         if good.any():
             break
         x = first.repeat(n, 1, 1)
     else:
         raise GibbsianError(
-            f"start structures: hot dynamics at {temperature} K broke all {n}; check the input structure"
+            f"start structures: dynamics at {temperature} K broke or unfolded all {n}; start colder, or check the input"
         )
     donors = torch.nonzero(good)[:, 0]
     pick = donors[torch.randint(len(donors), (n,), generator=generator, device=x.device)]
