@@ -64,7 +64,7 @@ def test_side_chains_agree_within_forty_degrees_and_clashes_are_counted():
     ensemble = Ensemble(x.astype(np.float32), np.zeros(3), topology, 300.0, u=np.array([1.0, 2.0, 3.0]))
     found = lowest_energies(ensemble, start, duplicate=-1.0)
     assert found.chi1[[0, 2]] == pytest.approx([0.5, 1.0])
-    near = np.linalg.norm(x[1, 15:] - x[1, 4], axis=1) < 0.2
+    near = np.linalg.norm(x[1, 15:] - x[1, 4], axis=1) < 0.22
     assert found.clashes.tolist() == [0, int(near.sum()), 0]
     rows = found.rows()
     assert rows[2]["sample"] == 2

@@ -1,6 +1,5 @@
 from functools import cache
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -8,7 +7,7 @@ from torch import Tensor
 from gibbsian.chem.library import built_in
 from gibbsian.coords.reduced import ReducedCoordinates
 from gibbsian.errors import InputError
-from gibbsian.evaluate.reconstruction import Reconstruction, clashes, far_pairs, reconstruction
+from gibbsian.evaluate.reconstruction import Reconstruction, reconstruction
 from gibbsian.models.completion_fit import harmonic
 from gibbsian.potentials import potential
 from gibbsian.units import kt
@@ -70,22 +69,6 @@ def test_frames_with_the_mean_already_in_them_do_not_change():
     result = reconstruction(coordinates, x, c0, potential(built_in("ACE-ALA-NME")), 300.0)
     assert abs(result.rebuilt.shift) + result.rebuilt.spread < 1e-6
     assert result.rebuilt.rmsd["heavy"][1] < 1e-8
-
-
-def test_clashes_are_close_heavy_atoms_far_along_the_chain():
-    topology = built_in("ACE-ALA-NME").topology
-    pairs = far_pairs(topology)
-    a, b = topology.find(0, "CH3"), topology.find(2, "C")
-    assert a is not None
-    assert b is not None
-    wanted = tuple(sorted((a, b)))
-    listed = [tuple(pair) for pair in np.sort(pairs, 1).tolist()]
-    assert wanted in listed
-    assert all(topology.elements[i] != "H" for i in pairs.ravel())
-    assert not any(j in topology.neighbours[i] for i, j in listed)
-    x = torch.randn(2, topology.n_atoms, 3, generator=torch.Generator().manual_seed(0)) * 100.0
-    x[1, a] = x[1, b] + 0.1
-    assert clashes(x, torch.from_numpy(pairs)).tolist() == [False, True]
 
 
 def test_one_frame_is_refused():

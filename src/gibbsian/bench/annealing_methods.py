@@ -104,18 +104,23 @@ class Method:
         return self.likelihood or self.refit or self.reverse_kl
 
 
+HOT = {"start_temperature": 700.0}
+"""Where methods begin that find no way from the prior: at the hottest temperature of replica exchange."""
+
 METHODS: dict[str, Method] = {
     "likelihood": Method(likelihood=True),
     "refit": Method(likelihood=True, refit=True),
     "reverse-kl": Method(reverse_kl=True),
-    "fab": Method({"method": "fab", "ess_floor": 0.001, "levels": 4, "samples": 2_000, "fit_steps": 60}),
-    "ladder": Method({"method": "ladder", "hottest": 1200.0, "rungs": 10}),
+    "fab": Method(
+        {**HOT, "method": "fab", "ess_floor": 0.001, "levels": 4, "samples": 2_000, "fit_steps": 60}, likelihood=True
+    ),
+    "ladder": Method({**HOT, "method": "ladder", "hottest": 700.0, "rungs": 8}, likelihood=True),
     "trust-region": Method({"method": "trust-region"}),
     "mass-transport": Method({"method": "mass-transport"}),
     "mass-transport-long": Method({"method": "mass-transport"}, long=True),
     "likelihood+mass-transport": Method({"method": "mass-transport"}, likelihood=True),
 }
-"""Methods by the name that their rows begin with."""
+"""Methods by the name that their rows begin with; those without likelihood start from the broad prior."""
 
 
 SHAPE = {"couplings": (8, 6, 6)}

@@ -50,7 +50,7 @@ class Budget:
         Continuous runs at the system's temperature, and the length of each.
     lag_ps
         Lag of the slow modes.
-    groups, start_steps, timestep
+    groups, start_steps, timestep, start_temperature, start_structure
         As in `ExchangeSettings`; 0.002 ps biases rare basins of some force fields by more than a reference may err.
     """
 
@@ -64,6 +64,8 @@ class Budget:
     groups: int = 2
     start_steps: int = 5_000
     timestep: float = ExchangeSettings().timestep
+    start_temperature: float = ExchangeSettings().start_temperature
+    start_structure: float = ExchangeSettings().start_structure
 
     def exchange(self, system: System, seed: int) -> ExchangeSettings:
         """Return the settings of one seed; a tenth more is spent on equilibration."""
@@ -93,6 +95,8 @@ class Budget:
             save_every=frame,
             shard=max(1, 400 // system.n_atoms),
             start_steps=self.start_steps,
+            start_temperature=self.start_temperature,
+            start_structure=self.start_structure,
             seed=seed,
         )
 

@@ -19,6 +19,7 @@ TABLES = {
     "dynamics": "replica exchange per core and minute against OpenMM, and averages at several time steps",
     "flows": "shapes of the spline flow by held-out likelihood and cost, and the speed of its kernels",
     "annealing": "flows trained on energies alone, beside maximum likelihood",
+    "split-flow": "split flow on reduced coordinates and its plain baseline, by stages of training",
     "sbg": "transformer flows on Cartesian coordinates with importance sampling, annealing and exchange",
 }
 """Names of the tables, each a module of `gibbsian.bench`, and what they hold."""
@@ -70,7 +71,7 @@ def table_of(name: str) -> Table:
     """
     if name not in TABLES:
         raise InputError(f"table: unknown {name!r}; choose one of {', '.join(TABLES)}")
-    return cast("Table", import_module(f"gibbsian.bench.{name}"))
+    return cast("Table", import_module(f"gibbsian.bench.{name.replace('-', '_')}"))
 
 
 def select(

@@ -16,6 +16,7 @@ from gibbsian.ensemble.atoms import select, shape_atoms
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.geometry import dihedral
 from gibbsian.errors import InputError
+from gibbsian.evaluate.clashes import clashes, far_pairs
 from gibbsian.evaluate.rmsd import rmsd_matrix, rmsd_pairs
 from gibbsian.units import kt
 
@@ -24,8 +25,6 @@ Floats = NDArray[np.float64]
 DUPLICATE = 0.05
 """nm of alpha-carbon RMSD within which two conformations count as one."""
 AGREEMENT = np.radians(40.0)
-CLASH = 0.2
-"""nm; heavy atoms of different residues that are not bonded are further apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class Lowest:
     chi1
         (k,) share of the side chains whose chi1 is within 40 degrees of the start structure's; NaN without any.
     clashes
-        (k,) pairs of heavy atoms of different residues, not bonded, closer than 0.2 nm.
+        (k,) pairs of heavy atoms more than three bonds apart, closer than 0.22 nm.
     """
 
     index: NDArray[np.int64]
@@ -105,7 +104,7 @@ def lowest_energies(
         rmsd_ca=rmsd_pairs(x[:, ca], reference[ca]).numpy(),
         rmsd_heavy=rmsd_pairs(x[:, heavy], reference[heavy]).numpy(),
         chi1=_chi1_agreement(topology, moved, start),
-        clashes=_clashes(topology, moved),
+        clashes=clashes(torch.from_numpy(moved), torch.from_numpy(far_pairs(topology))).numpy(),
     )
 
 
@@ -133,13 +132,3 @@ def _chi1_agreement(topology: Topology, positions: Floats, start: NDArray[np.flo
     rows = np.array(atoms, dtype=np.int64)
     turn = np.abs(dihedral(positions, rows) - dihedral(start[None], rows))
     return (np.minimum(turn, 2 * np.pi - turn) <= AGREEMENT).mean(axis=1)
-
-
-def _clashes(topology: Topology, positions: Floats) -> NDArray[np.int64]:
-    heavy = select(topology, "heavy")
-    i, j = (heavy[k] for k in np.triu_indices(len(heavy), 1))
-    bonded = {(a, b) for a, b in topology.bonds.tolist()}
-    apart = topology.residue_index[i] != topology.residue_index[j]
-    apart &= np.array([pair not in bonded for pair in zip(i.tolist(), j.tolist(), strict=True)], dtype=np.bool_)
-    i, j = i[apart], j[apart]
-    return np.array([np.sum(np.linalg.norm(x[i] - x[j], axis=-1) < CLASH) for x in positions], dtype=np.int64)

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from gibbsian.coords.variables import FrozenKind
 from gibbsian.dynamics.minimise import minimise
 from gibbsian.ensemble.atoms import Selection, select
 from gibbsian.errors import InputError
+from gibbsian.evaluate.clashes import clashes, far_pairs
 from gibbsian.potentials.base import Potential
 from gibbsian.units import kt
 
@@ -31,8 +31,6 @@ WIDE = 3.0
 """Spread of the change of u, kT, above which the reduced ensemble says little about the full one."""
 
 MINIMISER_STEPS = 50
-CLASH = 0.22
-"""Heavy atoms more than three bonds apart clash when they are closer, nm."""
 
 _CHUNK = 256
 _SELECTIONS: tuple[Selection, ...] = ("ca", "backbone", "heavy")
@@ -171,7 +169,7 @@ class _Measure:
         u, clash = [], []
         for part in x.split(_CHUNK):
             u.append(self.potential.energy(part).detach().double() / self.kt)
-            clash.append(clashes(part, self.pairs))
+            clash.append(clashes(part, self.pairs) > 0)
         return _Side(x, torch.cat(u), torch.cat(clash))
 
     def compare(self, given: _Side, made: _Side) -> Difference:
@@ -195,21 +193,3 @@ class _Measure:
             correlation=float(torch.corrcoef(torch.stack([given.u, made.u]))[0, 1]) if finite else math.nan,
             clashes=(float(given.clash.double().mean()), float(made.clash.double().mean())),
         )
-
-
-def far_pairs(topology: Topology) -> np.ndarray:
-    """Pairs (p, 2) of heavy atoms more than three bonds apart."""
-    heavy = [i for i, element in enumerate(topology.elements) if element != "H"]
-    near: set[tuple[int, int]] = set()
-    for i in heavy:
-        reached = {i}
-        for _ in range(3):
-            reached |= {k for j in reached for k in topology.neighbours[j]}
-        near |= {(i, j) for j in reached}
-    return np.array([pair for pair in combinations(heavy, 2) if pair not in near], dtype=np.int64).reshape(-1, 2)
-
-
-def clashes(x: Tensor, pairs: Tensor) -> Tensor:
-    """Whether any of `pairs` (p, 2) is closer than 0.22 nm, for each conformation `x` (B, n_atoms, 3), (B,)."""
-    squares = (x[:, pairs[:, 0]] - x[:, pairs[:, 1]]).square().sum(-1)
-    return (squares < CLASH**2).any(-1)

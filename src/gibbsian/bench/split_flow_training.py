@@ -1,0 +1,211 @@
+"""What the table `split-flow` trains: stages that continue each other, on simulations of a peptide or a folded protein."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gibbsian.bench import references
+from gibbsian.bench.account import metered, spent_in
+from gibbsian.bench.sbg_training import FLOW, fit_once
+from gibbsian.bench.sbg_work import Budget, Desk, data
+from gibbsian.chem.topology import Topology
+from gibbsian.coords.reduced import ReducedCoordinates
+from gibbsian.models.registry import load_flow
+from gibbsian.models.split_core import count_parameters, match_parameters
+from gibbsian.models.split_flow import SplitFlow, SplitFlowConfig
+from gibbsian.progress import Report, silent
+from gibbsian.threads import one_thread
+from gibbsian.training.loop import train
+from gibbsian.workflow.settings import RunSettings, resolve_settings
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the rows of a system cost.
+
+    Attributes
+    ----------
+    data, exchange
+        Simulations for training and testing, and the replica exchange that is continued to the cost of the flows.
+    model
+        Of the split flow; its baseline has as many couplings and parameters.
+    steps, baseline_steps, later_steps
+        Of maximum likelihood, of that of the baseline, which takes as many core-seconds, and of each stage after it.
+    batch, kl_batch, generated
+        As in `gibbsian.training.stages.Stage`.
+    w2_atoms
+        Atoms whose distances the stages with W2 compare.
+    draws, repeats
+        Conformations drawn of each target, and how often.
+    """
+
+    data: references.Budget
+    exchange: references.Budget
+    model: SplitFlowConfig
+    steps: int
+    baseline_steps: int
+    later_steps: int
+    batch: int = 256
+    kl_batch: int = 128
+    generated: str = "all"
+    w2_atoms: str = "backbone"
+    draws: int = 10_000
+    repeats: int = 3
+
+
+_PEPTIDE = references.Budget(ns=400, ladders=48, t_max=700, frame_ps=0.4, runs=32, run_ns=2, lag_ps=10)
+_FOLDED = references.Budget(
+    ns=20,
+    ladders=8,
+    t_max=300,
+    frame_ps=1,
+    runs=8,
+    run_ns=1,
+    lag_ps=50,
+    start_temperature=400.0,
+    start_structure=0.8,
+)
+_REPLICAS = replace(_FOLDED, ns=0.2, ladders=2, t_max=400)
+_PROTEIN_MODEL = SplitFlowConfig(head="per_variable", rotors=False, base="von-mises")
+
+SIZES = {
+    "ACE-ALA-NME@amber96": Size(
+        _PEPTIDE,
+        _PEPTIDE,
+        SplitFlowConfig(completion="flow"),
+        steps=3_000,
+        baseline_steps=6_000,
+        later_steps=500,
+    ),
+    "HP35-N27": Size(
+        _FOLDED,
+        _REPLICAS,
+        _PROTEIN_MODEL,
+        steps=800,
+        baseline_steps=1_600,
+        later_steps=100,
+        batch=64,
+        kl_batch=64,
+        generated="slice",
+        draws=2_000,
+        repeats=1,
+    ),
+    "protein-G": Size(
+        replace(_FOLDED, ns=10),
+        _REPLICAS,
+        _PROTEIN_MODEL,
+        steps=600,
+        baseline_steps=1_200,
+        later_steps=60,
+        batch=64,
+        kl_batch=64,
+        generated="slice",
+        draws=2_000,
+        repeats=1,
+    ),
+}
+"""Systems from small to large; proteins with what two cores afford."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A flow by what it was trained on last.
+
+    Attributes
+    ----------
+    parent
+        Flow that the training continues; None for a new one.
+    weights
+        Of the losses, as in `gibbsian.training.stages.Stage`.
+    baseline
+        Whether its couplings are plain.
+    """
+
+    parent: str | None
+    weights: Mapping[str, float]
+    baseline: bool = False
+
+
+_W2, _KL = {"w_w2": 100.0}, {"w_kl": 0.5}
+VARIANTS = {
+    "nsf": Variant(None, {}, baseline=True),
+    "nll": Variant(None, {}),
+    "nll+kl": Variant("nll", _KL),
+    "nll+w2": Variant("nll", _W2),
+    "nll+w2+kl": Variant("nll+w2", {**_W2, **_KL}),
+    "full": Variant("nll+w2+kl", _KL),
+}
+"""Rows of the published table, and ``full``, the published schedule to its last stage."""
+
+
+def desk_of(system: str, size: Size, work: Path) -> Desk:
+    """Return the desk of a system, whose data and reference are simulations for training and for testing."""
+    return Desk(system, Budget(size.data, contiguous_ns=0, steps=size.steps), work / "split-flow" / system)
+
+
+def exchange_desk_of(desk: Desk, size: Size) -> Desk:
+    """Return the desk of replica exchange at equal cost: that of the data where they are replica exchange."""
+    if size.exchange == size.data:
+        return desk
+    return Desk(desk.name, replace(desk.budget, dynamics=size.exchange), desk.folder / "exchange")
+
+
+def settings_of(name: str, size: Size, system: str, topology: Topology, seed: int) -> RunSettings:
+    """Resolve the settings of a stage."""
+    variant = VARIANTS[name]
+    stage: dict[str, Any] = {"name": name, "batch": size.batch}
+    if variant.parent is None:
+        stage |= {"steps": size.baseline_steps if variant.baseline else size.steps}
+    else:
+        stage |= {"steps": size.later_steps, "lr": 5e-4, "kl_batch": size.kl_batch, "keep": "last"}
+        stage |= {"generated": size.generated, **variant.weights}
+    model = plain(size.model, topology) if variant.baseline else size.model
+    given = {"recipe": "split-flow", "seed": seed, "system": {"source": system}, "stages": [stage]}
+    given |= {"model": dict(vars(model)), "training": {"w2": {"atoms": size.w2_atoms}}}
+    return resolve_settings(given, "bench split-flow")
+
+
+def plain(model: SplitFlowConfig, topology: Topology) -> SplitFlowConfig:
+    """Return the baseline of a split flow: one channel of plain couplings, as many, with as many parameters."""
+    variables = ReducedCoordinates(topology, model.rotors).variables
+    baseline = replace(model, backbone=0, full=model.backbone + model.full, conditioner="mlp")
+    return match_parameters(baseline, variables, count_parameters(model, variables))
+
+
+def trained(desk: Desk, size: Size, name: str, seed: int, report: Report = silent) -> SplitFlow:
+    """Train a variant and those that it continues, or read it."""
+    variant, folder = VARIANTS[name], folder_of(desk, name, seed)
+    settings = settings_of(name, size, desk.name, desk.system.topology, seed)
+    if variant.parent is None:
+        flow = fit_once(desk, settings, folder, report)
+    elif (folder / FLOW).exists():
+        flow = load_flow(folder / FLOW)
+    else:
+        flow = trained(desk, size, variant.parent, seed, report)
+        frames = data(desk, report)
+        folder.mkdir(parents=True, exist_ok=True)
+        with metered(folder), one_thread():
+            flow = train(flow, frames, settings.stages, settings.training, folder, report, desk.target())
+            flow.save(folder / FLOW)
+    assert isinstance(flow, SplitFlow)
+    return flow
+
+
+def folder_of(desk: Desk, name: str, seed: int) -> Path:
+    """Return the folder of a training."""
+    return desk.folder / f"{name}.seed{seed}"
+
+
+def cost_of(desk: Desk, name: str, seed: int) -> float:
+    """Return the core-seconds of a training and of those that it continues."""
+    parent = VARIANTS[name].parent
+    before = 0.0 if parent is None else cost_of(desk, parent, seed)
+    return before + spent_in(folder_of(desk, name, seed))
+
+
+def calls_of(name: str, size: Size) -> int:
+    """Return the energies that a training and those that it continues evaluate."""
+    variant = VARIANTS[name]
+    before = 0 if variant.parent is None else calls_of(variant.parent, size)
+    return before + (size.later_steps * size.kl_batch if "w_kl" in variant.weights else 0)
