@@ -62,10 +62,10 @@ def draw_by(desk: Desk, fitted: Fitted, method: str, n: int, repeats: int, repor
     ensembles, costs, calls = [], [], []
     for seed in range(repeats):
         folder = place / (f"snis.{seed}" if method == "snis" else f"{method}.{n}.{seed}")
-        before = _files(folder)
+        before = files_of(folder)
         with metered(folder) as meter, one_thread():
             ensemble = _draw(desk, fitted, method, n, seed, folder, report)
-            meter.idle = _files(folder) == before
+            meter.idle = files_of(folder) == before
         made = _drawn(folder) if method == "snis" else n
         costs.append(spent_in(folder) * n / made)
         calls.append(ensemble.provenance["energy_calls"])
@@ -74,7 +74,7 @@ def draw_by(desk: Desk, fitted: Fitted, method: str, n: int, repeats: int, repor
     return Drawn(ensembles, sum(calls) / repeats, sum(costs) / repeats, settings)
 
 
-def _files(folder: Path) -> dict[Path, int]:
+def files_of(folder: Path) -> dict[Path, int]:
     """Files of a folder, but its account, with the time of their last change."""
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.suffix in (".npy", ".safetensors")}
 

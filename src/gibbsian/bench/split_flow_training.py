@@ -1,4 +1,4 @@
-"""What the table `split-flow` trains: stages that continue each other, on simulations of a peptide or a folded protein."""
+"""What the table `split-flow` trains: stages that continue each other, on data of peptides and folded proteins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -5,7 +5,7 @@ Both are conditioned by gated attention over tokens, one token per variable.
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from gibbsian.models.layers.token_coupling import TokenCoupling, count_mlp
 from gibbsian.models.split_config import SplitConfig
 
 Columns = NDArray[np.int64]
+Config = TypeVar("Config", bound=SplitConfig)
 
 _RANDOM_EVERY = 4
 _WIDEST = 1 << 16
@@ -196,7 +197,15 @@ def _plan(variables: TokenVariables, config: SplitConfig) -> list[tuple[Columns,
     return backbone + plan_couplings(np.arange(variables.n), config.full, config.mask_seed + 1)
 
 
-def match_parameters(config: SplitConfig, variables: TokenVariables, target: int, tol: float = 0.05) -> SplitConfig:
+def count_parameters(config: SplitConfig, variables: TokenVariables) -> int:
+    """Return the number of learnt parameters of a core."""
+    zero, one = torch.zeros(variables.n), torch.ones(variables.n)
+    with torch.random.fork_rng(devices=[]):
+        core = SplitCore(variables, CoreStatistics(zero, one, zero, zero), config)
+    return sum(parameter.numel() for parameter in core.parameters())
+
+
+def match_parameters(config: Config, variables: TokenVariables, target: int, tol: float = 0.05) -> Config:
     """Give the MLP of the baseline `config` the width that brings its number of parameters closest to `target`.
 
     Raises

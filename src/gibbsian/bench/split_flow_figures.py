@@ -1,0 +1,125 @@
+"""Figures of the table `split-flow`: one set of conformations against an independent simulation."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from gibbsian.bench.rows import Metric
+from gibbsian.bench.sbg_metrics import against_basins, basin_figures, combined, single
+from gibbsian.bench.sbg_work import Desk, thinned
+from gibbsian.coords.reduced import ReducedCoordinates
+from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.evaluate.backbone import backbone_distances, energy_statistics, rmsf
+from gibbsian.evaluate.clashes import clash_share
+from gibbsian.evaluate.reconstruction import reconstruction
+from gibbsian.models.split_flow import SplitFlow
+from gibbsian.potentials import potential
+from gibbsian.sampling.forward import forward_ess
+from gibbsian.targets.base import Target
+
+COMPARED = 2_000
+"""Conformations of each side in distances, and frames that are rebuilt."""
+
+
+def generated(ensemble: Ensemble, test: Ensemble) -> dict[str, Metric]:
+    """Figures of conformations as they were generated, equally weighted, as the paper has them (arXiv 2401.04246).
+
+    Energies in kT are those of all of them; ``lower_half`` is the convention of the paper, that leaves out the worse
+    one.
+    """
+    assert ensemble.u is not None
+    energies = energy_statistics(ensemble.u)
+    metrics = {
+        "energy": Metric(energies.mean, energies.deviation),
+        "energy_median": Metric(energies.quantiles[0.5]),
+        "energy_lower_half": Metric(energies.lower_half_mean, energies.lower_half_deviation),
+        "energies_not_finite": Metric(1 - energies.finite / energies.n),
+        "clashes": Metric(clash_share(ensemble.topology, ensemble.positions)),
+        "backbone_clashes": Metric(clash_share(ensemble.topology, ensemble.positions, "backbone")),
+    }
+    sound = ensemble.take(np.isfinite(ensemble.u))
+    if len(sound) < 2:
+        return metrics
+    equal = replace(sound, log_w=np.zeros(len(sound)))
+    return metrics | distances(equal, test)
+
+
+def distances(ensemble: Ensemble, test: Ensemble) -> dict[str, Metric]:
+    """Delta-D and the difference of mean distances, Angstrom, and that of RMSF, nm, with floors of data from data."""
+    found = backbone_distances(ensemble, test, n=COMPARED)
+    metrics = {d.name: Metric(d.value, None, d.floor) for d in found}
+    if test.topology.n_residues > 3:
+        mine, theirs = rmsf(ensemble).values, rmsf(test).values
+        metrics["rmsf_difference"] = Metric(float(np.sqrt(np.mean((mine - theirs) ** 2))))
+    return metrics
+
+
+def weighted(runs: Sequence[Ensemble], desk: Desk) -> dict[str, Metric]:
+    """Effective size, k-hat, log Z and free energies of draws of the unconstrained ensemble; unclipped."""
+    return combined([single(run, len(run)) for run in runs]) | basins(runs, desk)
+
+
+def basins(runs: Sequence[Ensemble], desk: Desk) -> dict[str, Metric]:
+    """Free energies beside those of the certified reference; none without."""
+    if desk.certified is None or any(run.ess == 0 for run in runs):
+        return {}
+    figures = [basin_figures(run) for run in runs]
+    return combined(figures) | against_basins(figures, desk.certified.basins)[0]
+
+
+def on_slice(run: Ensemble) -> dict[str, Metric]:
+    """Effective size, k-hat and log Z of draws of the slice, whose target is another one."""
+    return {f"{name}_slice": Metric(found.value, found.error) for name, found in single(run, len(run)).items()}
+
+
+@torch.no_grad()
+def likelihoods(flow: SplitFlow, test: Ensemble, target: Target) -> dict[str, Metric]:
+    """Held-out negative log-likelihood of the free coordinates and of all, and the forward effective size."""
+    frames = thinned(test, COMPARED)
+    x = torch.from_numpy(frames.positions).double()
+    free, _ = flow.coordinates.from_x(x)
+    metrics = {}
+    for name, nll in (("nll_free", -flow.log_prob_free(free)), ("nll", -flow.log_prob(x))):
+        values = nll.numpy()[np.isfinite(nll.numpy())]
+        metrics[name] = Metric(float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))))
+    forward = forward_ess(flow, target, frames)
+    return metrics | {"forward_ess_fraction": Metric(forward.fraction), "missed_share": Metric(forward.missed)}
+
+
+def of_data(desk: Desk, training: Ensemble, test: Ensemble, coordinates: ReducedCoordinates) -> dict[str, Metric]:
+    """Figures of the simulations: training against test, and what freezing coordinates changes (section C there)."""
+    frames, c0 = (
+        thinned(test, COMPARED),
+        coordinates.mean_frozen(torch.from_numpy(thinned(training, COMPARED).positions)),
+    )
+    x = torch.from_numpy(frames.positions)
+    system = desk.system
+    error = reconstruction(coordinates, x[:200], c0, potential(system, dtype=torch.float64), system.temperature)
+    free, _ = coordinates.from_x(x.double())
+    rebuilt = coordinates.to_x(free, c0)
+    u = desk.target().u(rebuilt).numpy()
+    copy = replace(frames, positions=rebuilt.numpy().astype(np.float32), u=u)
+    metrics = generated(thinned(training, COMPARED), test)
+    metrics |= {f"rebuilt_{name}": metric for name, metric in generated(copy, test).items() if "rmsf" not in name}
+    metrics |= {f"reconstruction_rmsd_{name}": Metric(*pair) for name, pair in error.rebuilt.rmsd.items()}
+    return metrics | {
+        "reconstruction_shift": Metric(error.rebuilt.shift),
+        "reconstruction_spread": Metric(error.rebuilt.spread),
+        "reconstruction_correlation": Metric(error.rebuilt.correlation),
+    }
+
+
+def notes_of(desk: Desk, flow: SplitFlow) -> dict[str, Any]:
+    """Return what a row says about its ensembles."""
+    return {
+        "targets": {"ess_fraction": "completed, the unconstrained ensemble", "ess_fraction_slice": "conditional on c0"},
+        "c0": "mean of the training data",
+        "variant": desk.name,
+        "clipping": "none",
+        "free_coordinates": flow.coordinates.variables.n,
+        "frozen_coordinates": flow.coordinates.frozen.n,
+    }
