@@ -30,7 +30,8 @@ def test_two_processes_build_the_same_bits():
 
 COUNTS = {
     "ACE-ALA-NME": 22, "ACE-ALA-NME@amber96": 22, "ACE-AAA-NME": 42, "AAA": 33, "AAAAAA": 63, "chignolin": 138,
-    "CLN025": 166, "HP35-H27": 582, "HP35-N27": 579, "protein-G": 855, "ubiquitin": 1231,
+    "CLN025": 166, "HP35-H27": 582, "HP35-N27": 579, "HP35-nle": 576,
+    "protein-G": 855, "ubiquitin": 1231,
     "ACE-AAAAA-NME@amber96": 62, "ELIL@amber96": 75, "ACE-AAA-NME@amber96": 42,
 }  # fmt: skip
 

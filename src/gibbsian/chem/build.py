@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gibbsian.chem import nonstandard
 from gibbsian.chem.convert import in_nanometers, nanometers, to_openmm, topology_from_openmm
 from gibbsian.chem.extend import heavy_chain
 from gibbsian.chem.forcefield import create_openmm_system
@@ -73,6 +74,7 @@ def add_hydrogens(topology: "app.Topology", positions: Floats, variants: list[st
     import openmm
     from openmm import app
 
+    nonstandard.define()
     heavy = [(atom.residue.index, atom.name) for atom in topology.atoms()]
     kept = {label: positions[i] for i, label in enumerate(heavy)}
     modeller = app.Modeller(topology, nanometers(positions))
@@ -116,7 +118,7 @@ def assemble(
         topology=topology,
         positions=positions,
         openmm_system=openmm_system,
-        changes=changes,
+        changes=changes + nonstandard.remarks(topology.residue_names, topology.residue_ids, forcefield),
     )
 
 

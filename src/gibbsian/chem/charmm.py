@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from gibbsian.chem import nonstandard
 from gibbsian.chem.residues import ALIASES, C_CAPS, CAPS, N_CAPS
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def _protein_part() -> str:
     root = ElementTree.fromstring((files("openmm.app") / "data" / FILE).read_bytes())
     types, residues, patches = (_section(root, tag) for tag in ("AtomTypes", "Residues", "Patches"))
     residues[:] = [residue for residue in residues if residue.get("name") in _RESIDUES]
+    residues.extend(nonstandard.template_residues("charmm36"))
     patches[:] = [patch for patch in patches if _wanted(patch)]
     for residue in residues:
         residue[:] = [item for item in residue if item.tag != "AllowPatch" or _wanted(item)]

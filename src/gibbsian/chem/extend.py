@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gibbsian.chem import nonstandard
 from gibbsian.chem.hydrogens import place
 from gibbsian.chem.residues import parent
 
@@ -82,6 +83,11 @@ _SIDE: dict[str, tuple[Row, ...]] = {
         ("CE", "CD", "CG", "CB", 1.52, 111.7, 180.0),
         ("NZ", "CE", "CD", "CG", 1.49, 111.9, 180.0),
     ),
+    "NLE": (
+        ("CG", "CB", "CA", "N", 1.52, 113.8, -64.5),
+        ("CD", "CG", "CB", "CA", 1.52, 111.8, 180.0),
+        ("CE", "CD", "CG", "CB", 1.52, 111.7, 180.0),
+    ),
     "ARG": (
         ("CG", "CB", "CA", "N", 1.52, 113.8, -65.2),
         ("CD", "CG", "CB", "CA", 1.52, 111.8, 180.0),
@@ -128,6 +134,7 @@ def heavy_chain(names: list[str]) -> tuple["app.Topology", Floats]:
     """
     from openmm import app
 
+    nonstandard.define()
     topology = app.Topology()
     chain = topology.addChain("A")
     positions: list[Floats] = []

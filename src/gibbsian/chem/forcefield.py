@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gibbsian.chem import charmm
+from gibbsian.chem import charmm, nonstandard
 from gibbsian.chem.convert import nanometers
 from gibbsian.errors import InputError
 
@@ -58,7 +58,9 @@ def _force_field(forcefield: str, solvent: str) -> "app.ForceField":
 
     second = SOLVENTS[solvent]
     more = [second] if second else []
-    return charmm.load(*more) if forcefield == "charmm36" else app.ForceField(FORCEFIELDS[forcefield], *more)
+    if forcefield == "charmm36":
+        return charmm.load(*more)
+    return app.ForceField(FORCEFIELDS[forcefield], *nonstandard.template_files(forcefield), *more)
 
 
 def create_openmm_system(
@@ -87,6 +89,7 @@ def create_openmm_system(
     check_pair(forcefield, solvent)
     if cutoff is not None and not 0 < cutoff < float("inf"):
         raise InputError(f"cutoff: got {cutoff}; give a positive length in nm or none at all")
+    nonstandard.check(topology, forcefield)
     method = app.NoCutoff if cutoff is None else app.CutoffNonPeriodic
     if forcefield == "charmm36":
         topology = charmm.merge_caps(topology)

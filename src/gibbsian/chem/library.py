@@ -32,8 +32,8 @@ class BuiltIn:
     sequence, structure
         One of the two: a sequence, or a file of `gibbsian/chem/structures` (``openmm:`` for one that OpenMM ships).
     mutation
-        Residue of the structure, its number and the residue that takes its place: ``HIE 27 ASN``. The new side chain
-        grows from CB.
+        Residue of the structure, its number and the residue that takes its place: ``HIE 27 ASN``; several are
+        separated by commas. The new side chains grow from CB.
     """
 
     name: str
@@ -114,15 +114,19 @@ def _structure(name: str) -> Path:
 
 
 def _mutated(structure: Path, mutation: str, folder: Path) -> Path:
-    """Copy a PDB file with one residue renamed and cut back to what all residues but glycine share."""
-    old, number, new = mutation.split()
-    lines = []
+    """Copy a PDB file with residues renamed and cut back to what all residues but glycine share."""
+    changes = {(old, number): new for old, number, new in (change.split() for change in mutation.split(","))}
+    lines, done = [], set()
     for line in structure.read_text().splitlines():
-        if line.startswith("ATOM") and line[17:20] == old and line[22:26].strip() == number:
+        residue = line[17:20], line[22:26].strip()
+        if line.startswith("ATOM") and residue in changes:
+            done.add(residue)
             if line[12:16].strip() not in _COMMON:
                 continue
-            line = f"{line[:17]}{new}{line[20:]}"
+            line = f"{line[:17]}{changes[residue]}{line[20:]}"
         lines.append(line)
+    if done != set(changes):
+        raise ValueError(f"{structure.name} lacks a residue of the mutation {mutation!r}")
     copy = folder / structure.name
     copy.write_text("\n".join(lines) + "\n")
     return copy

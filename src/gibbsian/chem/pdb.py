@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gibbsian.chem import nonstandard
 from gibbsian.chem.build import add_hydrogens, assemble
 from gibbsian.chem.convert import in_nanometers, nanometers
+from gibbsian.chem.extend import heavy_chain
 from gibbsian.chem.hydrogens import relabel_hydrogens
 from gibbsian.chem.pdb_checks import check_backbone, check_chirality, describe, is_solvent, screen
-from gibbsian.chem.residues import ALIASES, VARIANTS
+from gibbsian.chem.residues import ALIASES, NONSTANDARD, VARIANTS
 from gibbsian.chem.sequence import read_lines, with_termini
 from gibbsian.chem.topology import Topology
 from gibbsian.errors import InputError
@@ -90,6 +92,7 @@ def _open(path: Path) -> tuple["PDBFixer", list[str]]:
     import openmm
 
     platform = openmm.Platform.getPlatform("Reference")
+    nonstandard.define()
     try:
         with path.open() as file:  # PDBFixer would leave a damaged file open
             source = {"pdbxfile" if suffix in CIF_SUFFIXES else "pdbfile": file}
@@ -177,6 +180,7 @@ def _add_heavy_atoms(path: Path, fixer: "PDBFixer", termini: str | None) -> list
     if fixer.missingResidues:
         changes.append(f"Added the caps {', '.join(n for v in fixer.missingResidues.values() for n in v)}.")
         _open_ends(fixer)
+    _teach_nonstandard(fixer)
     fixer.findMissingAtoms()
     for kind in (fixer.missingAtoms, fixer.missingTerminals):
         for residue, atoms in kind.items():
@@ -185,6 +189,17 @@ def _add_heavy_atoms(path: Path, fixer: "PDBFixer", termini: str | None) -> list
     if fixer.missingAtoms or fixer.missingTerminals or fixer.missingResidues:
         fixer.addMissingAtoms(seed=0)
     return changes
+
+
+def _teach_nonstandard(fixer: "PDBFixer") -> None:
+    """Give PDBFixer, which knows the twenty residues only, the heavy atoms of the others."""
+    from openmm import app
+
+    for name in NONSTANDARD:
+        topology, positions = heavy_chain([name])
+        modeller = app.Modeller(topology, nanometers(positions))
+        modeller.delete([atom for atom in topology.atoms() if atom.name == "OXT"])
+        fixer.registerTemplate(modeller.topology, modeller.positions)
 
 
 def _open_ends(fixer: "PDBFixer") -> None:

@@ -25,8 +25,11 @@ ALIASES = {
 N_CAPS = frozenset({"ACE"})
 C_CAPS = frozenset({"NME", "NH2"})
 CAPS = N_CAPS | C_CAPS
+NONSTANDARD = frozenset({"NLE"})
+"""Norleucine; `gibbsian.chem.nonstandard` knows which force fields have it."""
+
 STANDARD = frozenset(VARIANTS.get(name, name) for name in ONE_LETTER.values())
-SUPPORTED = STANDARD | frozenset(VARIANTS) | CAPS
+SUPPORTED = STANDARD | NONSTANDARD | frozenset(VARIANTS) | CAPS
 
 CHI: dict[str, tuple[str, ...]] = {
     "ARG": ("CB", "CG", "CD", "NE", "CZ", "NH1"),
@@ -40,6 +43,7 @@ CHI: dict[str, tuple[str, ...]] = {
     "LEU": ("CB", "CG", "CD1"),
     "LYS": ("CB", "CG", "CD", "CE", "NZ"),
     "MET": ("CB", "CG", "SD", "CE"),
+    "NLE": ("CB", "CG", "CD", "CE"),
     "PHE": ("CB", "CG", "CD1"),
     "PRO": ("CB", "CG", "CD"),
     "SER": ("CB", "OG"),

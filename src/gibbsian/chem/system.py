@@ -37,7 +37,7 @@ class System:
     openmm_system
         The OpenMM System that everything else is translated from.
     changes
-        What a reader repaired, one sentence each.
+        What a reader repaired, and which residues have a template that is not the force field's own; a sentence each.
     """
 
     sequence: str
