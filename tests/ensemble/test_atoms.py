@@ -1,6 +1,6 @@
 import pytest
 
-from gibbsian.ensemble.atoms import select
+from gibbsian.ensemble.atoms import alpha_carbons, has_fold, select, shape_atoms
 from gibbsian.errors import InputError
 from gibbsian.testing.backbone import backbone_topology
 
@@ -13,3 +13,11 @@ def test_selections_of_a_capped_chain():
     assert len(select(topology, "heavy")) == topology.n_atoms
     with pytest.raises(InputError, match="'side' is unknown"):
         select(topology, "side")  # pyright: ignore[reportArgumentType]
+
+
+def test_four_alpha_carbons_have_a_shape():
+    for residues in (3, 4):
+        topology = backbone_topology(residues)
+        assert len(alpha_carbons(topology)) == residues
+        assert has_fold(topology) is (residues == 4)
+        assert len(shape_atoms(topology)) == (4 if residues == 4 else len(select(topology, "backbone")))

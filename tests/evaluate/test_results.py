@@ -94,6 +94,7 @@ def test_schema():
             "recipe",
             "seed",
             "samples",
+            "target",
             "ess",
             "forward_ess",
             "k_hat",
@@ -102,8 +103,10 @@ def test_schema():
             "basins",
             "observables",
         ),
-        *("distances", "verdict", "performance"),
+        *("distances", "backbone", "verdict", "performance"),
     ]
+    assert results["target"] == "full"
+    assert results["backbone"] is None  # one alpha carbon
     assert results["samples"] == {"proposed": 2000, "finite": 2000, "clipped": 0}
     assert results["ess"]["count"] == pytest.approx(results["ess"]["fraction"] * 2000)
     assert set(results["log_z"]) == {"value", "error"}

@@ -33,7 +33,17 @@ def select(topology: Topology, atoms: Selection) -> NDArray[np.int64]:
     return np.array(found, dtype=np.int64)
 
 
+def alpha_carbons(topology: Topology) -> NDArray[np.int64]:
+    """Return the indices of the alpha carbons, ascending; of a molecule without any, none."""
+    pairs = zip(topology.atom_names, topology.elements, strict=True)
+    return np.array([i for i, pair in enumerate(pairs) if pair == ("CA", "C")], dtype=np.int64)
+
+
+def has_fold(topology: Topology) -> bool:
+    """Tell whether there are at least four alpha carbons: fewer have hardly a shape of their own."""
+    return len(alpha_carbons(topology)) > 3
+
+
 def shape_atoms(topology: Topology) -> NDArray[np.int64]:
     """Return the alpha carbons, or N, CA and C of every residue where there are fewer than four of them."""
-    carbons = [i for i, name in enumerate(topology.atom_names) if name == "CA" and topology.elements[i] == "C"]
-    return select(topology, "ca" if len(carbons) > 3 else "backbone")
+    return alpha_carbons(topology) if has_fold(topology) else select(topology, "backbone")

@@ -12,6 +12,7 @@ from gibbsian.errors import UnreliableError
 from gibbsian.evaluate.certified import ramachandran_distance, source
 from gibbsian.evaluate.metrics import compare
 from gibbsian.evaluate.observables import averages, observables
+from gibbsian.evaluate.protein import backbone
 from gibbsian.evaluate.slow_modes import Tica
 from gibbsian.evaluate.verdict import BasinShare, effective_number, judge
 from gibbsian.sampling.forward import ForwardEss
@@ -30,6 +31,7 @@ def evaluate(
     system: str = "",
     recipe: str = "",
     seed: int | None = None,
+    target: str = "full",
     pairs: Sequence[tuple[int, int]] = (),
     tica: Tica | None = None,
     n_compare: int = 10_000,
@@ -53,17 +55,20 @@ def evaluate(
         From `gibbsian.sampling.forward.forward_ess` on held-out frames.
     system, recipe, seed
         Labels.
+    target
+        Of the weights: ``completed`` where the coordinates that a flow leaves out were drawn by a completion.
     pairs, tica, n_compare, n_transport
-        As in `observables` and `compare`.
+        As in `observables` and `compare`; `n_transport` conformations are compared by `backbone`, too.
     performance
         Times, calls, rates; copied, and no part of any comparison.
 
     Returns
     -------
     dict
-        ``system, recipe, seed, samples, ess, forward_ess, k_hat, log_z, reference, basins, observables, distances,
-        verdict, performance``. ``log_z`` and ``forward_ess`` are None where unknown, as is a reference column;
-        ``reference`` says where that is from.
+        ``system, recipe, seed, samples, target, ess, forward_ess, k_hat, log_z, reference, basins, observables,
+        distances, backbone, verdict, performance``. ``log_z`` and ``forward_ess`` are None where unknown, as is a
+        reference column; ``reference`` says where that is from. ``backbone`` is that of
+        `gibbsian.evaluate.protein.backbone`.
 
     Raises
     ------
@@ -89,23 +94,25 @@ def evaluate(
         "system": system,
         "recipe": recipe,
         "seed": seed,
-        **_weights(ensemble, forward),
+        **_weights(ensemble, forward, target),
         "reference": _source(reference, data, certified),
         "basins": _basins(ensemble, compared, certified),
         "observables": averages(ensemble, found),
         "distances": [asdict(distance) for distance in (*distances, plane) if distance is not None],
+        "backbone": backbone(ensemble, compared, n=n_transport),
         "verdict": {"reliable": verdict.reliable, "reasons": list(verdict.reasons)},
         "performance": dict(performance or {}),
     }
     return plain(results)
 
 
-def _weights(ensemble: Ensemble, forward: ForwardEss | None) -> dict[str, Any]:
-    """Say how many samples there are and what their weights are worth."""
+def _weights(ensemble: Ensemble, forward: ForwardEss | None, target: str) -> dict[str, Any]:
+    """Say how many samples there are, and of what target and what worth their weights are."""
     effective = effective_number(ensemble)
     finite = int((ensemble.log_w > -math.inf).sum())
     return {
         "samples": {"proposed": len(ensemble), "finite": finite, **_bias(ensemble)},
+        "target": target,
         "ess": {"count": effective, "fraction": effective / len(ensemble)},
         "forward_ess": None if forward is None else forward._asdict(),
         "k_hat": ensemble.k_hat,

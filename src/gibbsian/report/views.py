@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gibbsian.ensemble.draws import MOVED, drawn, sound
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.report.svg import DATA, PROPOSAL, REWEIGHTED, TRANSPORTED
 
-_MOVED = ("smc", "langevin")
-"""Methods that move the draws before they weight them."""
 _TRANSPORTED = "transported, unweighted"
 
 
@@ -65,31 +64,21 @@ def views(ensemble: Ensemble, data: Ensemble | None, data_name: str) -> Views:
     samples of a Markov chain have no weights, and the draws are not known.
     """
     method = ensemble.provenance.get("method")
-    kept = drawable(ensemble)
-    moved = method in _MOVED
-    drawn = ensemble.draws
-    if drawn is None and not moved and method != "exchange":
-        drawn = kept
+    kept = sound(ensemble)
+    moved = method in MOVED
     name, colour = "exchange" if method == "exchange" else "reweighted", REWEIGHTED
     if not ensemble.provenance.get("weighted", True):  # moved, and that is all
         moved, name, colour = False, _TRANSPORTED, TRANSPORTED
     return Views(
-        data=None if data is None else View(data_name, drawable(data), DATA),
-        proposal=_equal("proposal, as drawn", drawn, PROPOSAL),
+        data=None if data is None else View(data_name, sound(data), DATA),
+        proposal=_equal("proposal, as drawn", drawn(ensemble), PROPOSAL),
         transported=_equal(_TRANSPORTED, kept, TRANSPORTED) if moved else None,
         result=View(name, kept, colour) if np.isfinite(kept.log_w).any() else None,
     )
 
 
-def drawable(ensemble: Ensemble) -> Ensemble:
-    """Leave out conformations whose coordinates are not finite, or were not and are now all zero."""
-    x = ensemble.positions
-    sound = np.isfinite(x).all(axis=(1, 2)) & x.any(axis=(1, 2))
-    return ensemble if sound.all() else ensemble.take(sound)
-
-
 def _equal(title: str, ensemble: Ensemble | None, colour: str) -> View | None:
-    kept = None if ensemble is None else drawable(ensemble)
+    kept = None if ensemble is None else sound(ensemble)
     if kept is None or not len(kept):
         return None
     return View(title, replace(kept, log_w=np.zeros(len(kept)), lineage=None), colour)

@@ -1,0 +1,29 @@
+"""What the generator drew, before anything moved or weighted it."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from gibbsian.ensemble.ensemble import Ensemble
+
+MOVED = ("smc", "langevin")
+"""Methods that move the draws before they weight them."""
+
+
+def drawn(ensemble: Ensemble) -> Ensemble | None:
+    """Return the generator's draws as they came, equally weighted; None where they are not known.
+
+    Importance samples are the draws. Annealed ones carry some of theirs with them; samples of a Markov chain and frames
+    of a simulation do not.
+    """
+    draws = ensemble.draws
+    if draws is None and ensemble.log_q is not None and ensemble.provenance.get("method") not in (*MOVED, "exchange"):
+        draws = ensemble
+    return None if draws is None else replace(draws, log_w=np.zeros(len(draws)), lineage=None)
+
+
+def sound(ensemble: Ensemble) -> Ensemble:
+    """Leave out conformations whose coordinates are not finite, or were not and are now all zero."""
+    x = ensemble.positions
+    kept = np.isfinite(x).all(axis=(1, 2)) & x.any(axis=(1, 2))
+    return ensemble if kept.all() else ensemble.take(kept)
