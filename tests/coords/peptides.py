@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gibbsian.chem.nonstandard import template_files
 from gibbsian.chem.topology import Topology
 from gibbsian.coords.internal import Internal, InternalCoordinates
 
@@ -14,7 +15,7 @@ from gibbsian.coords.internal import Internal, InternalCoordinates
 def _templates():
     from openmm import app
 
-    return app.ForceField("amber14/protein.ff14SB.xml")._templates
+    return app.ForceField("amber14/protein.ff14SB.xml", *template_files("amber14"))._templates
 
 
 def peptide(sequence: str) -> Topology:

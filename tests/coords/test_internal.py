@@ -29,6 +29,7 @@ RESIDUES = [
     "LEU",
     "LYS",
     "MET",
+    "NLE",
     "PHE",
     "PRO",
     "SER",

@@ -13,7 +13,7 @@ from gibbsian.coords.reduced import ReducedCoordinates
 from gibbsian.ensemble.geometry import dihedral
 from gibbsian.errors import InputError
 
-RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIE ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split()
+RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIE ILE LEU LYS MET NLE PHE PRO SER THR TRP TYR VAL".split()
 
 
 def reduced(topology: Topology, rotors: bool = True) -> ReducedCoordinates:

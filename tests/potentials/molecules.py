@@ -10,6 +10,7 @@ import numpy as np
 import openmm as mm
 from openmm import app, unit
 
+from gibbsian.chem.nonstandard import template_files
 from gibbsian.chem.system import System
 
 FIELDS = {
@@ -28,7 +29,7 @@ SOLVENTS = {
 
 @lru_cache
 def forcefield(field: str, solvent: str) -> app.ForceField:
-    return app.ForceField(FIELDS[field], *([SOLVENTS[solvent]] if solvent in SOLVENTS else []))
+    return app.ForceField(FIELDS[field], *template_files(field), *([SOLVENTS[solvent]] if solvent in SOLVENTS else []))
 
 
 def topology(sequence: str, templates: dict[str, Any]) -> app.Topology:

@@ -29,6 +29,8 @@ CASES = {
     "obc2": ("ACE-PHE-NME", "amber14", "obc2"),
     "gbn": ("ALA-MET-CYS", "amber14", "gbn"),
     "gbn2 sulphur": ("ACE-MET-CYS-NME", "amber14", "gbn2"),
+    "norleucine": ("ACE-NLE-NME", "amber14", "obc2"),
+    "charmm norleucine": ("ACE-NLE-NME", "charmm36", "obc2"),
     "cmap": ("ALA-TRP-SER-GLY", "amber19", "gbn2"),
     "no surface": ("ACE-ALA-NME", "amber14", "obc2", None, 0.0, None),
     "salt": ("ACE-ALA-NME", "amber14", "gbn2", None, 0.9),

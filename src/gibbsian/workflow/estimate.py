@@ -73,6 +73,7 @@ def estimate(settings: RunSettings) -> Estimate:
     sample = drawn * (1 / _rate(potential(system), system, TRIAL_FRAMES) + _draw_seconds(flow))
     rows = (
         ("system", f"{system.sequence}, {system.n_atoms} atoms, {system.forcefield} + {system.solvent}"),
+        *(("changed", change) for change in system.changes),
         ("temperatures", f"{len(data.temperatures or ())}, {data.ladders} ladders, {walkers} walkers"),
         (
             "data",
