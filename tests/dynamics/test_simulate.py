@@ -13,6 +13,7 @@ from gibbsian.dynamics.exchange import ExchangeSettings, advance, begin, make_gr
 from gibbsian.dynamics.simulate import simulate
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import GibbsianError, InputError, StoppedError
+from gibbsian.files import read_json, write_json
 from gibbsian.potentials import potential as make_potential
 from gibbsian.testing.toys import DoubleWell, toy_system
 
@@ -196,3 +197,12 @@ def test_defaults_are_valid_and_resolve_to_the_size_of_the_molecule() -> None:
     large = ExchangeSettings().resolved(toy_system(np.zeros((60, 3))))
     assert large.shard == 1
     assert len(large.temperatures or ()) > len(settings.temperatures)
+
+
+def test_a_folder_from_before_a_setting_was_added_goes_on(tmp_path: Path) -> None:
+    well = DoubleWell(height=18.0, tilt=3.0)
+    first = simulate(dimer(), SHORT, tmp_path, well)
+    manifest = read_json(tmp_path / "manifest.json")
+    del manifest["settings"]["start_structure"]
+    write_json(tmp_path / "manifest.json", manifest)
+    assert same(simulate(dimer(), SHORT, tmp_path, well), first)

@@ -10,6 +10,8 @@ from gibbsian.errors import InputError
 from gibbsian.files import read_json, write_json
 
 _MAY_GROW = "steps"
+_BEFORE = {"start_structure": 0.0}
+"""What settings were before there was a choice."""
 
 
 def describe(system: System, settings: ExchangeSettings) -> dict[str, Any]:
@@ -30,8 +32,6 @@ def claim(folder: Path, wanted: dict[str, Any]) -> None:
     """Write the manifest; refuse a folder of another simulation."""
     if (folder / "manifest.json").exists():
         found = read_json(folder / "manifest.json")
-        # Settings that came later had their defaults before.
-        found["settings"] = dataclasses.asdict(ExchangeSettings()) | found.get("settings", {})
         refuse_other(folder, found, wanted)
         if found["settings"][_MAY_GROW] >= wanted["settings"][_MAY_GROW]:
             return
@@ -42,7 +42,7 @@ def refuse_other(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
     """Raise `InputError` unless two manifests describe the same simulation, up to its length."""
     for part in ("system", "settings"):
         for name, value in wanted[part].items():
-            there = found.get(part, {}).get(name)
+            there = found.get(part, {}).get(name, _BEFORE.get(name))
             if name != _MAY_GROW and there != value:
                 raise InputError(
                     f"{folder}: holds a simulation with {name} {there}, not {value}; choose another folder or delete it"
