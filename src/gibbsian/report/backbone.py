@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 CUT = 0.999
 """The energy axis ends at this quantile of the simulation rebuilt from the coordinates that the model keeps."""
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-_POINTS = 1500
+POINTS = 1500
 """Points of each set in an embedding."""
 
 
@@ -195,7 +195,7 @@ def embedding(
     axes
         Names of both directions.
     """
-    n = min(_POINTS, *(len(one.points) for one in sets))
+    n = min(POINTS, *(len(one.points) for one in sets))
     rng = np.random.default_rng(seed)
     drawn = [one.points[rng.permutation(len(one.points))[:n]] for one in sets]
     both = np.concatenate(drawn)

@@ -20,6 +20,7 @@ _RECIPES = {
     "sbg": ("boltzmanngenerators", "tarflow", "sbg"),
     "ecnf": ("boltzmanngenerators", "egnn", "flowmatching", "tbg"),
     "ecnf_plus": ("boltzmanngenerators", "egnn", "flowmatching", "tbg", "sbg"),
+    "split-flow": ("boltzmanngenerators", "splineflows", "circularsplines", "splitflow"),
     "eacf": ("boltzmanngenerators", "egnn", "splineflows", "eacf"),
 }
 _SIMULATION = ("remd", "langevinmiddle", "hydrogenmass")

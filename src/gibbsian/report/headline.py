@@ -89,6 +89,8 @@ def key_numbers(results: Mapping[str, Any], made: Mapping[str, Any] | None = Non
         ),
         ("log Z", with_error(log_z.get("value"), log_z.get("error")), "mean-free orthonormal measure, nm"),
     ]
+    if results.get("target") == "completed":
+        rows.append(("Target of the weights", "all atoms", "what the flow leaves out is drawn by a completion"))
     if forward.get("missed"):
         rest = f"out of the generator's reach; {percent(forward['covered'])} on the other frames"
         rows.insert(4, ("Held-out weight missed", percent(forward["missed"]), rest))

@@ -100,6 +100,9 @@ _PROPOSALS = {
     "Sequential Boltzmann Generators",
     "ecnf": _CONTINUOUS + "Transferable Boltzmann Generators (ECNF)",
     "ecnf_plus": _CONTINUOUS + "Sequential Boltzmann Generators (ECNF++)",
+    "split-flow": "a coupling flow{size} over the bond angles and torsions of the backbone and the torsions of side "
+    "chains, with rational-quadratic splines from gated attention and a channel for the backbone of its own; a "
+    "completion drew all other coordinates, and the weights are those of all atoms",
     "eacf": "an augmented coupling flow{size} over Cartesian and auxiliary coordinates, invariant under rigid motions "
     "(SE(3)-EACF); samples carry the weights of both together",
 }

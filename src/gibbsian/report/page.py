@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
+from numpy.typing import NDArray
 
 from gibbsian.chem.convert import pdb_string
 from gibbsian.chem.topology import Topology
@@ -19,6 +21,8 @@ from gibbsian.report.correction import correction_rows
 from gibbsian.report.energy_training import energy_training_rows
 from gibbsian.report.headline import headline, key_numbers
 from gibbsian.report.methods import methods
+from gibbsian.report.protein import protein
+from gibbsian.report.reconstruction import reconstruction_rows
 from gibbsian.report.rounding import grouped, plain
 from gibbsian.report.svg import DARK, LIGHT, PRINT, variables
 from gibbsian.report.tables import (
@@ -48,6 +52,7 @@ def write_report(
     info: dict[str, Any],
     certified: Reference | None = None,
     annealing_log: Sequence[Mapping[str, Any]] = (),
+    start: NDArray[np.floating] | None = None,
 ) -> None:
     """Write the page atomically.
 
@@ -75,13 +80,15 @@ def write_report(
         What is known of the system, for the figures; its numbers are in `results`.
     annealing_log
         One mapping for each step of a training on energies, as in ``annealing.jsonl``.
+    start
+        (n_atoms, 3) nm, the structure that the run began with; of a protein, low energies are compared with it.
 
     Raises
     ------
     InputError
         If the file cannot be written.
     """
-    write_text(path, render(results, ensemble, data, training_log, info, certified, annealing_log))
+    write_text(path, render(results, ensemble, data, training_log, info, certified, annealing_log, start))
 
 
 def render(
@@ -92,6 +99,7 @@ def render(
     info: dict[str, Any],
     certified: Reference | None = None,
     annealing_log: Sequence[Mapping[str, Any]] = (),
+    start: NDArray[np.floating] | None = None,
 ) -> str:
     """Return the page as text; equal arguments give equal text. Arguments as in `write_report`."""
     shown = views(ensemble, data, "data: replica exchange" if info.get("simulation") else "given data")
@@ -105,6 +113,9 @@ def render(
         "residues_left_out": left_out,
         "energy": drawings.energy_plot(shown),
         "transported": shown.transported is not None,
+        "protein": protein(results, shown, start),
+        "reconstruction": reconstruction_rows(results),
+        "reconstruction_sentence": (results.get("reconstruction") or {}).get("sentence"),
         "pair_distances": drawings.pair_distance_plot(shown),
         "basins": basin_rows(results),
         "reference_note": reference_note(results),

@@ -175,9 +175,10 @@ def _basin_shares(axis: Axes, rows: Sequence[Marginal]) -> None:
             if share < least:
                 axis.plot(least, y, marker="<", ms=5, color=row.colour, mfc=PAPER, lw=0, clip_on=False)
                 continue
-            # The bar must not cross zero on a logarithmic axis.
+            # The bar must not cross zero on a logarithmic axis, and a sum of all weights may exceed one by rounding.
+            room = max(1 - share, 0.0)
             below = min(error, share - least) if np.isfinite(error) else share - least
-            above = min(error, 1 - share) if np.isfinite(error) else 1 - share
+            above = min(error, room) if np.isfinite(error) else room
             axis.errorbar(
                 share, y, xerr=[[below], [above]], color=row.colour, marker=_MARKERS[place % len(_MARKERS)],
                 ms=4, capsize=2, elinewidth=1.1, lw=0,

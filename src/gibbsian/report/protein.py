@@ -1,0 +1,140 @@
+"""The section "Backbone": an ensemble of a protein beside its data, from results and sets of conformations."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gibbsian.ensemble.atoms import alpha_carbons
+from gibbsian.ensemble.weights import resample
+from gibbsian.evaluate.backbone import rmsf
+from gibbsian.evaluate.embedding import fit_embedding, torsion_features
+from gibbsian.evaluate.lowest import Lowest, lowest_energies
+from gibbsian.report.backbone import POINTS, Curve, Points, embedding, fluctuations, lowest_traces
+from gibbsian.report.rounding import MISSING, percent, plain, with_error
+from gibbsian.report.views import View, Views
+
+LEAST_EFFECTIVE = 10
+"""Effective samples below which an ensemble has no fluctuations to show."""
+INFINITE = "∞"
+
+
+def protein(results: Mapping[str, Any], shown: Views, start: NDArray[np.floating] | None) -> dict[str, Any] | None:
+    """Return what the template needs; None for a molecule below four alpha carbons.
+
+    Parameters
+    ----------
+    results
+        Content of results.json; its ``backbone`` is from `gibbsian.evaluate.protein.backbone`.
+    shown
+        What is drawn.
+    start
+        (n_atoms, 3) nm, the structure that conformations of low energy are compared with.
+    """
+    found = results.get("backbone")
+    if not found:
+        return None
+    compared = [view for view in (shown.data, shown.proposal, shown.result) if view is not None]
+    return {
+        "rows": backbone_rows(found),
+        "fluctuations": _fluctuations(compared),
+        "embedding": _embedding(compared) if shown.data is not None else None,
+        "lowest": _low_energies(shown, start),
+    }
+
+
+def backbone_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return quantity, and its value in the data, in conformations as generated, and reweighted."""
+    distances = {row["name"]: row for row in found["distances"]}
+    rows: list[tuple[str, ...]] = []
+    for name, words in (("delta_d", "Delta-D / Å"), ("delta_mean", "Difference of mean distances / Å")):
+        generated, weighted = (distances.get(f"{name}_backbone{tail}") for tail in ("_unweighted", ""))
+        if weighted:
+            values = (weighted["floor"], generated["value"] if generated else None, weighted["value"])
+            rows.append((words, *(_hundredths(value) for value in values)))
+    sides = [found["clashes"]["data"], found["clashes"]["ensemble"]]
+    for key, words in (("any", "Conformations with a clash"), ("backbone", "with a clash of the backbone")):
+        rows.append((words, *(percent(side[key]) if side else MISSING for side in sides), MISSING))
+    return rows + _energy_rows(found["energy"]["data"], found["energy"]["ensemble"])
+
+
+def _energy_rows(data: Mapping[str, Any] | None, ensemble: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
+    """Return the rows of energies; what is not finite is infinite."""
+    if ensemble is None:
+        return []
+    weighted = [MISSING if side is None else with_error(**side["weighted"]) for side in (data, ensemble)]
+    rows: list[tuple[str, ...]] = [("Mean energy / kT", weighted[0], _energy(ensemble["all"]["mean"]), weighted[1])]
+    for words, group, key in (
+        ("its standard deviation", "all", "sd"),
+        ("median", "quantiles", "0.5"),
+        ("quantile of 99.9 %", "quantiles", "0.999"),
+        ("mean of the lower half", "lower_half", "mean"),
+    ):
+        values = (MISSING if side is None else _energy(side[group][key]) for side in (data, ensemble))
+        rows.append((words, *values, MISSING))
+    return rows
+
+
+def _energy(value: float | None) -> str:
+    return INFINITE if value is None else plain(value)
+
+
+def _hundredths(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def _fluctuations(compared: list[View]) -> str | None:
+    """Fluctuations of what has enough effective samples; None where nothing has."""
+    curves = [
+        Curve(view.title, view.colour, rmsf(view.ensemble)) for view in compared if view.ensemble.ess >= LEAST_EFFECTIVE
+    ]
+    return fluctuations(curves) if curves else None
+
+
+def _embedding(compared: list[View]) -> str:
+    """Place conformations, drawn by weight, in the plane of the data, which come first."""
+    plane = fit_embedding(compared[0].ensemble)
+    sets = []
+    for view in compared:
+        of = view.ensemble
+        rows = resample(of.weights, min(POINTS, len(of)))
+        sets.append(Points(view.title, view.colour, plane.transform(torsion_features(of.topology, of.positions[rows]))))
+    return embedding(sets)
+
+
+def _lowest(view: View, start: NDArray[np.floating]) -> Lowest | None:
+    """Lowest energies of a set of conformations, whatever their weights; None where no energy is known."""
+    u = view.ensemble.u
+    return None if u is None or not np.isfinite(u).any() else lowest_energies(view.ensemble, start)
+
+
+def _low_energies(shown: Views, start: NDArray[np.floating] | None) -> dict[str, Any] | None:
+    """Overlay of the lowest energies of the result, and the tables of the result and of the data."""
+    if start is None:
+        return None
+    views = {"Samples": shown.result, "Data": shown.data}
+    found = {title: chosen for title, view in views.items() if view and (chosen := _lowest(view, start)) is not None}
+    if shown.result is None or "Samples" not in found:
+        return None
+    first, carbons = found["Samples"], alpha_carbons(shown.result.ensemble.topology)
+    reference, traces = start[carbons].astype(np.float64), first.positions[:, carbons].astype(np.float64)
+    return {
+        "traces": lowest_traces(reference, traces, first.energies),
+        "tables": [(title, lowest_rows(chosen)) for title, chosen in found.items()],
+        "side_chains": bool(np.isfinite(first.chi1).any()),
+    }
+
+
+def lowest_rows(lowest: Lowest) -> list[dict[str, str]]:
+    """Return energy / kJ/mol, RMSD / nm of alpha carbons and heavy atoms, chi1 agreement and clashes, as text."""
+    return [
+        {
+            "energy": f"{row['energy']:.1f}".replace("-", "−"),
+            "ca": f"{row['rmsd_ca']:.3f}",
+            "heavy": f"{row['rmsd_heavy']:.3f}",
+            "chi1": percent(row["chi1_agreement"]),
+            "clashes": plain(row["clashes"]),
+        }
+        for row in lowest.rows()
+    ]
