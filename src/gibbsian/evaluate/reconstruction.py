@@ -1,7 +1,8 @@
 """What a reduced description loses: conformations rebuilt with their frozen coordinates at one value."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,6 +96,10 @@ class Reconstruction:
             f"(one standard deviation), most of all by its {self.source}: the reduced ensemble says "
             "little about the full one."
         )
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the figures as they belong in results.json, what they say in words among them."""
+        return asdict(self) | {"source": self.source, "sentence": self.sentence}
 
 
 def reconstruction(

@@ -23,6 +23,7 @@ from gibbsian.evaluate.results import evaluate, plain
 from gibbsian.evaluate.temperatures import against_temperature
 from gibbsian.files import read_json, write_json, write_text
 from gibbsian.models.registry import Flow, load_flow
+from gibbsian.models.split_flow import SplitFlow
 from gibbsian.parallel.group import collect, is_first
 from gibbsian.progress import Report
 from gibbsian.report.citations import citations
@@ -33,6 +34,7 @@ from gibbsian.training.data import split
 from gibbsian.workflow.describe import describe, performance, stage_costs, versions
 from gibbsian.workflow.drawing import draw
 from gibbsian.workflow.fitting import ANNEALING, fit_flow
+from gibbsian.workflow.reduced import reduced
 from gibbsian.workflow.run import Run, Stage
 from gibbsian.workflow.system import target_of
 from gibbsian.workflow.temperatures import load_scan, save_scan, scan
@@ -119,17 +121,21 @@ def _sample(run: Run, report: Report) -> dict[str, Any]:
 def _evaluate(run: Run, report: Report) -> dict[str, Any]:
     ensemble, data = Ensemble.load(run.folder.samples), load_data(run)
     flow = load_flow(run.folder.model / FLOW)
+    held_out = _held_out(run, data, flow)
     certified = for_molecule(load_reference(run.system.key), run.system.topology)
     results = evaluate(
         ensemble,
         data=data,
         certified=certified,
-        forward=forward_ess(flow, target_of(run.system), _held_out(run, data, flow)),
+        forward=forward_ess(flow, target_of(run.system), held_out),
         system=run.system.sequence,
         recipe=run.settings.recipe,
         seed=run.settings.seed,
+        target="completed" if isinstance(flow, SplitFlow) else "full",
         performance=performance(run),
     )
+    if isinstance(flow, SplitFlow):
+        results["reconstruction"] = reduced(flow, held_out, run.system)
     others = load_scan(run)
     if others:
         results["temperatures"] = against_temperature(others, data)
@@ -165,6 +171,7 @@ def _report(run: Run, report: Report) -> dict[str, Any]:
         info,
         certified,
         _lines(run.folder.model / ANNEALING / LOG),
+        run.system.positions,
     )
     write_text(run.folder.path / "cite.bib", citations(info))
     return {}
