@@ -1,6 +1,7 @@
 """Norleucine: its templates, the molecules that hold it, and what is said where there is none."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from chem_helpers import energy
 
 from gibbsian.chem import library
 from gibbsian.chem.convert import pdb_string
-from gibbsian.chem.nonstandard import template_residues
-from gibbsian.chem.residues import chi_atoms, chiral_centres, symmetry_groups
+from gibbsian.chem.nonstandard import TEMPLATES, template_residues
+from gibbsian.chem.residues import NONSTANDARD, chi_atoms, chiral_centres, symmetry_groups
 from gibbsian.chem.sequence import parse_sequence
 from gibbsian.chem.system import System
 from gibbsian.errors import InputError
@@ -38,6 +39,13 @@ def _about_the_side_chain(system: System) -> set[frozenset[int]]:
 
 def _forces(system: System, kind: type) -> Iterator[Any]:
     return (force for force in system.openmm_system.getForces() if isinstance(force, kind))
+
+
+@HAS_IT
+def test_charges_in_the_file_add_up_to_nothing_exactly(forcefield):
+    (residue,) = template_residues(forcefield)
+    assert sum(Decimal(atom.attrib["charge"]) for atom in residue.iter("Atom")) == 0
+    assert set(TEMPLATES) == NONSTANDARD
 
 
 @HAS_IT
