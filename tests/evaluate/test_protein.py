@@ -87,9 +87,8 @@ def test_an_ensemble_without_draws_or_data_stands_alone():
 
 
 def test_results_have_it_for_chains_of_four_residues():
-    options = {"n_compare": 100, "n_transport": 50}
     assert backbone(helix(50, residues=3), None) is None
-    found = evaluate(helix(300), data=helix(300, seed=1), target="completed", **options)
+    found = evaluate(helix(300), data=helix(300, seed=1), target="completed", n_compare=100, n_transport=50)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["target"] == "completed"
     assert {row["n"] for row in found["backbone"]["distances"]} == {50}

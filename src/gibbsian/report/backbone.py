@@ -207,7 +207,7 @@ def embedding(
             if place:
                 _dots(axis, drawn[0], RULE, 1.0)
             _dots(axis, points, one.colour, 0.6)
-            axis.set_title(f"{one.title} ({n:,} points)".replace(",", "\u202f"))
+            axis.set_title(f"{one.title} ({grouped(n)} points)")
             axis.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
             axis.set_xlabel(axes[0])
             if place:

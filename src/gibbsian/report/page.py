@@ -22,7 +22,7 @@ from gibbsian.report.energy_training import energy_training_rows
 from gibbsian.report.headline import headline, key_numbers
 from gibbsian.report.methods import methods
 from gibbsian.report.protein import protein
-from gibbsian.report.reconstruction import reconstruction_rows
+from gibbsian.report.reconstruction import reconstructed
 from gibbsian.report.rounding import grouped, plain
 from gibbsian.report.svg import DARK, LIGHT, PRINT, variables
 from gibbsian.report.tables import (
@@ -114,8 +114,7 @@ def render(
         "energy": drawings.energy_plot(shown),
         "transported": shown.transported is not None,
         "protein": protein(results, shown, start),
-        "reconstruction": reconstruction_rows(results),
-        "reconstruction_sentence": (results.get("reconstruction") or {}).get("sentence"),
+        "reconstruction": reconstructed(results),
         "pair_distances": drawings.pair_distance_plot(shown),
         "basins": basin_rows(results),
         "reference_note": reference_note(results),

@@ -54,7 +54,7 @@ def backbone_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
             values = (weighted["floor"], generated["value"] if generated else None, weighted["value"])
             rows.append((words, *(_hundredths(value) for value in values)))
     sides = [found["clashes"]["data"], found["clashes"]["ensemble"]]
-    for key, words in (("any", "Conformations with a clash"), ("backbone", "with a clash of the backbone")):
+    for key, words in (("any", "Conformations with a clash"), ("backbone", "Clashes of the backbone")):
         rows.append((words, *(percent(side[key]) if side else MISSING for side in sides), MISSING))
     return rows + _energy_rows(found["energy"]["data"], found["energy"]["ensemble"])
 
@@ -66,10 +66,10 @@ def _energy_rows(data: Mapping[str, Any] | None, ensemble: Mapping[str, Any] | N
     weighted = [MISSING if side is None else with_error(**side["weighted"]) for side in (data, ensemble)]
     rows: list[tuple[str, ...]] = [("Mean energy / kT", weighted[0], _energy(ensemble["all"]["mean"]), weighted[1])]
     for words, group, key in (
-        ("its standard deviation", "all", "sd"),
-        ("median", "quantiles", "0.5"),
-        ("quantile of 99.9 %", "quantiles", "0.999"),
-        ("mean of the lower half", "lower_half", "mean"),
+        ("Standard deviation / kT", "all", "sd"),
+        ("Median energy / kT", "quantiles", "0.5"),
+        ("99.9 % quantile / kT", "quantiles", "0.999"),
+        ("Mean of the lower half / kT", "lower_half", "mean"),
     ):
         values = (MISSING if side is None else _energy(side[group][key]) for side in (data, ensemble))
         rows.append((words, *values, MISSING))
@@ -77,7 +77,7 @@ def _energy_rows(data: Mapping[str, Any] | None, ensemble: Mapping[str, Any] | N
 
 
 def _energy(value: float | None) -> str:
-    return INFINITE if value is None else plain(value)
+    return INFINITE if value is None else plain(value, 3)
 
 
 def _hundredths(value: float | None) -> str:

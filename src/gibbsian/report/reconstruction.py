@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gibbsian.report.rounding import MISSING, percent, plain
+from gibbsian.report.rounding import MISSING, grouped, percent, plain
 
 CLASSES = {
     "bonds": "bonds alone",
@@ -15,8 +15,8 @@ CLASSES = {
 """What is frozen, by the names of results.json."""
 
 
-def reconstruction_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return a row of text for each way of freezing; empty for a run without reduced coordinates.
+def reconstructed(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the template needs, a row for each way of freezing; None for a run without reduced coordinates.
 
     Parameters
     ----------
@@ -25,10 +25,14 @@ def reconstruction_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """
     found = results.get("reconstruction")
     if not found:
-        return []
+        return None
     rows = [("all that the flow leaves out", found["rebuilt"]), ("the same, minimised", found["minimised"])]
     rows += [(CLASSES.get(name, name), part) for name, part in found["alone"].items()]
-    return [{"name": name, **_row(part)} for name, part in rows]
+    return {
+        "n": grouped(found["n"]),
+        "rows": [{"name": name, **_row(part)} for name, part in rows],
+        "sentence": found["sentence"],
+    }
 
 
 def _row(part: Mapping[str, Any]) -> dict[str, str]:
