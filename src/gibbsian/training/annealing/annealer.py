@@ -173,7 +173,7 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
                 f"{step.ess:.1g} (floor {settings.ess_floor:g}); raise samples, start hotter or lower ess_floor"
             )
         return replace(progress, refused=progress.refused + 1), figures | {"refused": "yes"}
-    loss = fit(run, _source(run, drawn, step, job), job, spent, progress.calls)
+    loss = fit(run, *_source(run, drawn, step, job), job, spent, progress.calls)
     place = Place(place.steps + 1, step.powers.b, 1.0)
     return replace(progress, place=place, refused=0), figures | {"refused": "no", "loss": loss}
 
@@ -194,10 +194,11 @@ def choose(drawn: Drawn, place: Place, job: Annealer) -> tuple[Weighted, Place]:
     return step, place
 
 
-def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> float:
+def fit(run: Run, frames: Frames, generations: int, job: Annealer, spent: int, allowed: int) -> float:
     """Fit the flow to weighted samples by forward KL; return the mean loss of the last tenth of the steps.
 
-    The learning rate falls with the energy calls over the whole annealing: `spent` before these steps, `allowed` after.
+    The samples are of so many generations, each of which stays for as many fits. The learning rate falls with the
+    energy calls over the whole annealing: `spent` before these steps, `allowed` after.
     """
     settings = job.settings
     ages = settings.method == "fab"
@@ -206,9 +207,7 @@ def fit(run: Run, frames: Frames, job: Annealer, spent: int, allowed: int) -> fl
     calls = (allowed - spent) / steps
     warmup = round(settings.warmup * calls)
     stage = Stage("anneal", settings.calls, lr=settings.lr, batch=settings.batch, warmup=warmup)
-    # Once the target is reached a sample stays for as many fits as the buffer has generations.
-    fits = 1 if ages else max(1, len(run.buffer.x))
-    frames = bounded(frames, MOST_VISITS / (fits * steps * settings.batch))
+    frames = bounded(frames, MOST_VISITS / (generations * steps * settings.batch))
     source = Source(frames, settings.batch * (CANDIDATES if ages else 1))
     log_q = torch.cat(run.buffer.log_q) if ages else None
     losses = []
@@ -228,17 +227,21 @@ def bounded(frames: Frames, most: float) -> Frames:
     return replace(frames, log_w=torch.log_softmax(frames.log_w, 0).clamp_max(math.log(most)))
 
 
-def _source(run: Run, drawn: Drawn, step: Weighted, job: Annealer) -> Frames:
-    """Return what the flow is fitted to; weights for p itself stay true when it has moved on, others do not."""
+def _source(run: Run, drawn: Drawn, step: Weighted, job: Annealer) -> tuple[Frames, int]:
+    """Return what the flow is fitted to, and of how many generations it is.
+
+    Weights for p itself stay true when the flow has moved on, others do not. As soon as what is remembered is worth
+    more for p than the new draws are for the step, the flow is fitted to p.
+    """
     if drawn.log_w is not None:
         run.buffer.add_weighted(drawn.x, drawn.log_w, drawn.log_q)
-    elif step.powers.final:
-        run.buffer.add(drawn.x, -drawn.log_p, drawn.log_q)
-    else:
-        return enrich(Frames(drawn.x, step.log_w), run.model.topology, job.training.rare_share)
+        run.buffer.keep_last(job.settings.memory)
+        return Frames(*run.buffer.merged()), 1
+    run.buffer.add(drawn.x, -drawn.log_p, drawn.log_q)
     run.buffer.keep_last(job.settings.memory)
-    frames = Frames(*run.buffer.merged())
-    return frames if drawn.log_w is not None else enrich(frames, run.model.topology, job.training.rare_share)
+    reached = run.buffer.effective >= effective(step.log_w)
+    frames = Frames(*run.buffer.merged()) if reached else Frames(drawn.x, step.log_w)
+    return enrich(frames, run.model.topology, job.training.rare_share), len(run.buffer.x) if reached else 1
 
 
 @torch.no_grad()
