@@ -114,6 +114,20 @@ def test_every_method_finds_all_modes_and_log_z(settings, tmp_path):
     assert rows[-1]["target_ess"] > rows[0]["target_ess"]
 
 
+def test_what_is_remembered_is_learnt_from_once_it_is_worth_more_than_the_step(tmp_path):
+    short = replace(QUICK, calls=24_000)
+    anneal(OneAtom(), target(), 300.0, short, TRAINING, tmp_path / "many")
+    anneal(OneAtom(), target(), 300.0, replace(short, memory=1), TRAINING, tmp_path / "one")
+    many, one = lines(tmp_path / "many"), lines(tmp_path / "one")
+    used = [row["generations"] for row in many]
+    first = next(k for k, n in enumerate(used) if n > 1)
+    assert many[first]["b"] < 1.0
+    assert sum(row["target_ess"] for row in many[: first + 1]) >= many[first]["ess"]
+    assert [row["target_ess"] for row in many[: first + 1]] == [row["target_ess"] for row in one[: first + 1]]
+    assert all(row["generations"] == 1 for row in one)
+    assert many[-1]["target_ess"] > one[-1]["target_ess"]
+
+
 def test_log_z_along_a_ladder_is_that_of_the_tempered_mixture(tmp_path):
     """A single Gaussian: the integral of p^b is known, log Z(b) = 3/2 log(2 pi s^2 / b) - 3 b/2 log(2 pi s^2)."""
     one = Boltzmann(GaussianMixture(means=torch.zeros(1, 3), weights=torch.ones(1), width=0.05), 300.0)

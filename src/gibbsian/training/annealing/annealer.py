@@ -111,7 +111,8 @@ def anneal(
         The method and its budget; seed, average of weights, weight decay and clipping of the optimiser.
     folder
         Receives ``checkpoint.safetensors``, and ``annealing.jsonl`` with a line for each step: powers `a` and `b`, what
-        the step changes, and ``target_ess``, the effective fraction of the draws for the Boltzmann distribution.
+        the step changes, ``target_ess``, the effective fraction of the draws for the Boltzmann distribution, and
+        ``generations``, of how many the samples were that it learnt from (if more than one, for that distribution).
     report
         Called with calls spent and allowed after each step; it may raise `StoppedError`.
 
@@ -173,9 +174,11 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
                 f"{step.ess:.1g} (floor {settings.ess_floor:g}); raise samples, start hotter or lower ess_floor"
             )
         return replace(progress, refused=progress.refused + 1), figures | {"refused": "yes"}
-    loss = fit(run, *_source(run, drawn, step, job), job, spent, progress.calls)
+    frames, generations = _source(run, drawn, step, job)
+    loss = fit(run, frames, generations, job, spent, progress.calls)
     place = Place(place.steps + 1, step.powers.b, 1.0)
-    return replace(progress, place=place, refused=0), figures | {"refused": "no", "loss": loss}
+    figures |= {"refused": "no", "loss": loss, "generations": generations}
+    return replace(progress, place=place, refused=0), figures
 
 
 def choose(drawn: Drawn, place: Place, job: Annealer) -> tuple[Weighted, Place]:
