@@ -43,7 +43,7 @@ class Size:
 
 SIZES = {
     "ACE-ALA-NME@amber96": Size(
-        Budget(_SMALL, contiguous_ns=0, steps=0, draws=(100_000,)),
+        Budget(_SMALL, contiguous_ns=0, steps=0, transported_once=0, draws=(100_000,)),
         calls=1_000_000,
         long=10_000_000,
         samples=20_000,
@@ -51,7 +51,7 @@ SIZES = {
         steps=3_000,
     ),
     "ACE-AAA-NME@amber96": Size(
-        Budget(_MEDIUM, contiguous_ns=0, steps=0, draws=(100_000,)),
+        Budget(_MEDIUM, contiguous_ns=0, steps=0, transported_once=0, draws=(100_000,)),
         calls=1_000_000,
         long=8_000_000,
         samples=20_000,
@@ -59,7 +59,7 @@ SIZES = {
         steps=3_000,
     ),
     "ACE-AAAAA-NME@amber96": Size(
-        Budget(_LARGE, contiguous_ns=0, steps=0, draws=(10_000,)),
+        Budget(_LARGE, contiguous_ns=0, steps=0, transported_once=0, draws=(10_000,)),
         calls=400_000,
         long=2_000_000,
         samples=10_000,
@@ -67,7 +67,7 @@ SIZES = {
         steps=500,
     ),
     "ELIL@amber96": Size(
-        Budget(_LARGE, contiguous_ns=0, steps=0, draws=(10_000,)),
+        Budget(_LARGE, contiguous_ns=0, steps=0, transported_once=0, draws=(10_000,)),
         calls=400_000,
         long=2_000_000,
         samples=10_000,
