@@ -53,9 +53,29 @@ def test_what_cannot_be_embedded_is_refused():
         fit_embedding(chain(10), "tsne")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="hardly move"):
         fit_embedding(chain(10, spread=(0.0,)))
-    if find_spec("umap") is None:
-        with pytest.raises(InputError, match="pip install umap-learn"):
-            fit_embedding(chain(10), "umap")
+
+
+def test_umap_says_how_to_install_it_where_it_is_missing(monkeypatch):
+    monkeypatch.setattr("gibbsian.evaluate.embedding.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'gibbsian\[umap\]'"):
+        fit_embedding(chain(10), "umap")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn is optional")
+@pytest.mark.filterwarnings("ignore")
+def test_umap_keeps_two_states_apart():
+    first, second = chain(150), chain(150, seed=1)
+    moved = backbone_positions(
+        np.full((150, 3), 1.0), np.full((150, 3), 2.0) + 0.05 * np.random.default_rng(2).random((150, 3))
+    )
+    both = replace(first, positions=np.concatenate([first.positions, moved.astype(np.float32)]), log_w=np.zeros(300))
+    fitted = fit_embedding(both, "umap")
+    here, there, again = (
+        fitted.transform(torsion_features(first.topology, x)) for x in (first.positions, moved, second.positions)
+    )
+    centres = here.mean(axis=0), there.mean(axis=0)
+    assert (np.linalg.norm(again - centres[0], axis=1) < np.linalg.norm(again - centres[1], axis=1)).mean() > 0.95
 
 
 def test_cells_of_the_generator_alone():

@@ -13,6 +13,8 @@ from gibbsian.ensemble.atoms import Selection, select
 CLASH = 0.22
 """nm; hydrogen bonds between heavy atoms begin at about 0.25 nm."""
 _BONDS = 3
+_CELLS = 4_000_000
+"""Distances held at once."""
 
 
 def far_pairs(topology: Topology, atoms: Selection = "heavy") -> NDArray[np.int64]:
@@ -36,5 +38,5 @@ def clashes(x: Tensor, pairs: Tensor) -> Tensor:
 def clash_share(topology: Topology, positions: NDArray[np.floating], atoms: Selection = "heavy") -> float:
     """Return the share of conformations (n, n_atoms, 3) nm with a clash between the selected atoms."""
     pairs = torch.from_numpy(far_pairs(topology, atoms))
-    parts = torch.from_numpy(np.asarray(positions)).split(256)
+    parts = torch.from_numpy(np.asarray(positions)).split(max(1, _CELLS // max(1, len(pairs))))
     return float(torch.cat([clashes(part, pairs) > 0 for part in parts]).double().mean())

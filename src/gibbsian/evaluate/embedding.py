@@ -102,7 +102,7 @@ def fit_embedding(training: Ensemble, method: Literal["pca", "umap"] = "pca", *,
 
 def _fit_umap(training: Ensemble, seed: int) -> Umap:
     if find_spec("umap") is None:
-        raise InputError("embedding: umap is not installed; pip install umap-learn, or choose pca")
+        raise InputError("embedding: umap is not installed; pip install 'gibbsian[umap]', or choose pca")
     import umap  # pyright: ignore[reportMissingImports]
 
     index = np.unique(resample(training.weights, min(MOST, len(training)), seed=seed))
