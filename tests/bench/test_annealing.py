@@ -53,7 +53,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         given = settings_of(name, size, system, seed).model_dump(mode="json")
         given["model"] = MODEL
         if given["annealing"]:
-            given["annealing"] |= {"ess_floor": 1e-6, "levels": 1, "samples": TINY.samples}
+            # Data that end at 400 K say nothing of 700 K.
+            given["annealing"] |= {"ess_floor": 1e-6, "levels": 1, "samples": TINY.samples, "start_temperature": None}
         return resolve_settings(given, "test")
 
     monkeypatch.setattr(annealing_methods, "settings_of", small)
@@ -86,6 +87,21 @@ def test_a_method_is_trained_judged_and_sampled(place: tables.Place, method: str
         assert calls == TINY.calls
     assert {"ess_fraction", "k_hat", "ram_tv_100x100", "basin_error"} <= set(sampled.metrics)
     assert sampled.metrics["ram_tv_100x100"].floor is not None
+
+
+def test_a_method_that_is_refused_leaves_rows_that_say_so(place: tables.Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = annealing_methods.settings_of
+
+    def strict(*args: object) -> RunSettings:
+        given = small(*args).model_dump(mode="json")  # type: ignore[arg-type]
+        given["annealing"] |= {"ess_floor": 0.98, "fraction": 0.99}
+        return resolve_settings(given, "test")
+
+    monkeypatch.setattr(annealing_methods, "settings_of", strict)
+    for row in ("ladder.training", "ladder.snis@1k"):
+        found = made(place, row)
+        assert not found.metrics
+        assert "5 steps in a row were refused" in found.budget["refused"]
 
 
 def test_replica_exchange_spends_what_the_dearest_method_did(place: tables.Place) -> None:

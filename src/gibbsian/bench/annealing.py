@@ -2,7 +2,7 @@
 
 Rows of a system: ``METHOD.training`` with the effective size against energy calls, ``METHOD.snis@N``, and
 ``replica-exchange`` at the cost of the dearest method. All train the same spline flow in internal coordinates; methods
-without data start from its prior.
+without data start from its prior. A method whose steps are refused leaves rows without figures, with the reason.
 """
 
 import json
@@ -32,7 +32,7 @@ from gibbsian.evaluate.cost import Account, time_to
 from gibbsian.progress import Report, silent
 from gibbsian.sampling.forward import forward_ess
 from gibbsian.threads import one_thread
-from gibbsian.training.annealing.annealer import LOG
+from gibbsian.training.annealing.annealer import LOG, RefusedError
 from gibbsian.workflow.fitting import ANNEALING
 
 UNSEEN = 5_000
@@ -90,14 +90,18 @@ def run(key: RowKey, place: Place, report: Report = silent) -> Row:
     if key.row == EXCHANGE:
         return _exchange(key, desk, place, report)
     name, _, what = key.row.partition(".")
-    fitted = trained(desk, size, name, key.seed or 0, report)
+    about = {"method": asdict(METHODS[name]), "size": asdict(size)}
+    try:
+        fitted = trained(desk, size, name, key.seed or 0, report)
+    except RefusedError as error:
+        return _row(key, desk, {}, {**about, "refused": str(error)})
     metrics, notes = _training(desk, fitted, report) if what == "training" else _sampled(desk, fitted, report)
     metrics |= {
         "energy_calls_training": Metric(calls_of(name, size)),
         "core_seconds_training": Metric(fitted.core_seconds),
         "core_seconds_data": Metric(fitted.data_core_seconds),
     }
-    return _row(key, desk, metrics, {**notes, "method": asdict(METHODS[name]), "size": asdict(size)})
+    return _row(key, desk, metrics, {**notes, **about})
 
 
 def _training(desk: Desk, fitted: Fitted, report: Report) -> tuple[dict[str, Metric], dict[str, Any]]:
@@ -149,11 +153,12 @@ def _sampled(desk: Desk, fitted: Fitted, report: Report) -> tuple[dict[str, Metr
 
 def _exchange(key: RowKey, desk: Desk, place: Place, report: Report) -> Row:
     """Replica exchange for as many core-seconds as the dearest method whose samples are there."""
-    made = [
+    done = [
         read_row(other.path(place.results))
         for other in rows()
         if other.system == key.system and ".snis" in other.row and other.path(place.results).exists()
     ]
+    made = [row for row in done if "refused" not in row.budget]
     if not made:
         raise InputError(f"{key.system}: no method has samples whose cost could be spent; make one of them first")
     dearest = max(made, key=lambda row: row.metrics["core_seconds_total"].value or 0.0)

@@ -105,7 +105,7 @@ class Method:
 
 
 HOT = {"start_temperature": 700.0}
-"""A fit to the hottest temperature of replica exchange, for methods that find no way from the prior, and for others."""
+"""Where methods begin that find no way from the prior: at the hottest temperature of replica exchange."""
 
 METHODS: dict[str, Method] = {
     "likelihood": Method(likelihood=True),
@@ -119,8 +119,6 @@ METHODS: dict[str, Method] = {
     "mass-transport": Method({"method": "mass-transport"}),
     "mass-transport-long": Method({"method": "mass-transport"}, long=True),
     "likelihood+mass-transport": Method({"method": "mass-transport"}, likelihood=True),
-    "hot+mass-transport": Method({**HOT, "method": "mass-transport"}, likelihood=True),
-    "hot+mass-transport-long": Method({**HOT, "method": "mass-transport"}, likelihood=True, long=True),
 }
 """Methods by the name that their rows begin with; those without likelihood start from the broad prior."""
 

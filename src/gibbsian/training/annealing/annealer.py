@@ -46,6 +46,10 @@ MOST_VISITS = 16.0
 """How often a single sample may be seen: one with an outstanding weight would otherwise be learnt by heart."""
 
 
+class RefusedError(InputError):
+    """Every step was refused: the draws are worth too little for the next target."""
+
+
 @dataclass(frozen=True, eq=False)
 class Annealer:
     """What does not change from step to step.
@@ -119,7 +123,9 @@ def anneal(
     Raises
     ------
     InputError
-        If the flow has no density, the folder holds another annealing, or every step is refused.
+        If the flow has no density, or the folder holds another annealing.
+    RefusedError
+        If step after step is refused.
     """
     if not isinstance(model, Proposal):
         raise InputError(
@@ -155,7 +161,7 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
 
     Raises
     ------
-    InputError
+    RefusedError
         After `MOST_REFUSED` refused steps in a row.
     """
     settings, seed = job.settings, seed_of(job.training.seed, OWN, progress.draws)
@@ -169,7 +175,7 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
     figures = _figures(run, drawn, step)
     if step.ess < settings.ess_floor:
         if progress.refused + 1 >= MOST_REFUSED:
-            raise InputError(
+            raise RefusedError(
                 f"annealing: {MOST_REFUSED} steps in a row were refused, the last with an effective fraction of "
                 f"{step.ess:.1g} (floor {settings.ess_floor:g}); raise samples, start hotter or lower ess_floor"
             )
