@@ -44,16 +44,16 @@ class Size:
 SIZES = {
     "ACE-ALA-NME@amber96": Size(
         Budget(_SMALL, contiguous_ns=0, steps=0, transported_once=0, draws=(100_000,)),
-        calls=1_000_000,
-        long=10_000_000,
-        samples=20_000,
+        calls=3_000_000,
+        long=9_000_000,
+        samples=40_000,
         fit_steps=100,
         steps=3_000,
     ),
     "ACE-AAA-NME@amber96": Size(
         Budget(_MEDIUM, contiguous_ns=0, steps=0, transported_once=0, draws=(100_000,)),
-        calls=1_000_000,
-        long=8_000_000,
+        calls=2_000_000,
+        long=12_000_000,
         samples=20_000,
         fit_steps=100,
         steps=3_000,

@@ -116,7 +116,7 @@ def anneal(
     folder
         Receives ``checkpoint.safetensors``, and ``annealing.jsonl`` with a line for each step: powers `a` and `b`, what
         the step changes, ``target_ess``, the effective fraction of the draws for the Boltzmann distribution, and
-        ``generations``, of how many the samples were that it learnt from (if more than one, for that distribution).
+        ``generations``, of how many the samples were that it learnt from.
     report
         Called with calls spent and allowed after each step; it may raise `StoppedError`.
 
@@ -239,18 +239,19 @@ def bounded(frames: Frames, most: float) -> Frames:
 def _source(run: Run, drawn: Drawn, step: Weighted, job: Annealer) -> tuple[Frames, int]:
     """Return what the flow is fitted to, and of how many generations it is.
 
-    Weights for p itself stay true when the flow has moved on, others do not. As soon as what is remembered is worth
-    more for p than the new draws are for the step, the flow is fitted to p.
+    Weights for p itself stay true when the flow has moved on, others do not.
     """
     if drawn.log_w is not None:
         run.buffer.add_weighted(drawn.x, drawn.log_w, drawn.log_q)
-        run.buffer.keep_last(job.settings.memory)
-        return Frames(*run.buffer.merged()), 1
-    run.buffer.add(drawn.x, -drawn.log_p, drawn.log_q)
+    elif step.powers.final:
+        run.buffer.add(drawn.x, -drawn.log_p, drawn.log_q)
+    else:
+        return enrich(Frames(drawn.x, step.log_w), run.model.topology, job.training.rare_share), 1
     run.buffer.keep_last(job.settings.memory)
-    reached = run.buffer.effective >= effective(step.log_w)
-    frames = Frames(*run.buffer.merged()) if reached else Frames(drawn.x, step.log_w)
-    return enrich(frames, run.model.topology, job.training.rare_share), len(run.buffer.x) if reached else 1
+    frames = Frames(*run.buffer.merged())
+    if drawn.log_w is not None:
+        return frames, 1
+    return enrich(frames, run.model.topology, job.training.rare_share), len(run.buffer.x)
 
 
 @torch.no_grad()

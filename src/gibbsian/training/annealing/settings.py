@@ -51,8 +51,7 @@ class Annealing:
     levels, moves
         Of annealed importance sampling: distributions between q and p^2 / q, moves at each.
     memory
-        Generations of samples that are kept with their weights for the target. ``fab`` learns from all of them, the
-        other methods as soon as they are worth more for the target than the new draws are for the step.
+        Generations of samples that ``fab`` learns from, and the other methods once a step leads to the target.
     """
 
     method: Method = "mass-transport"
