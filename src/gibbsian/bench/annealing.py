@@ -35,6 +35,8 @@ from gibbsian.threads import one_thread
 from gibbsian.training.annealing.annealer import LOG, RefusedError
 from gibbsian.workflow.fitting import ANNEALING
 
+POINTS = 75
+"""Steps of a curve, at least, where there are as many."""
 UNSEEN = 5_000
 """Frames of the reference on which flows are judged."""
 
@@ -127,11 +129,11 @@ def _training(desk: Desk, fitted: Fitted, report: Report) -> tuple[dict[str, Met
 
 
 def _curve(fitted: Fitted) -> dict[str, Metric]:
-    """Effective fraction and log Z of the draws of each step of annealing, by the calls until then."""
+    """Effective fraction and log Z of the draws of steps of annealing, the last included, by the calls until then."""
     path = fitted.folder / ANNEALING / LOG
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     metrics = {}
-    for line in lines:
+    for line in lines[:: -max(1, len(lines) // POINTS)][::-1]:
         metrics[f"calls {line['calls']}: ess_fraction"] = Metric(line["target_ess"])
         metrics[f"calls {line['calls']}: log_z"] = Metric(line["target_log_z"])
     return metrics
