@@ -57,16 +57,16 @@ class Size:
 _PEPTIDE = references.Budget(ns=400, ladders=48, t_max=700, frame_ps=0.4, runs=32, run_ns=2, lag_ps=10)
 _FOLDED = references.Budget(
     ns=20,
-    ladders=8,
+    ladders=32,
     t_max=300,
     frame_ps=1,
-    runs=8,
-    run_ns=1,
+    runs=32,
+    run_ns=0.2,
     lag_ps=50,
     start_temperature=400.0,
     start_structure=0.8,
 )
-_REPLICAS = replace(_FOLDED, ns=0.2, ladders=2, t_max=400)
+_REPLICAS = replace(_FOLDED, ns=0.2, ladders=4, t_max=400)
 _PROTEIN_MODEL = SplitFlowConfig(head="per_variable", rotors=False, base="von-mises")
 
 SIZES = {
