@@ -1,6 +1,13 @@
 from dialanine import info, results
 
-from gibbsian.report.tables import basin_rows, distance_rows, observable_rows, performance_rows, simulation_rows
+from gibbsian.report.tables import (
+    basin_rows,
+    basins_left_out,
+    distance_rows,
+    observable_rows,
+    performance_rows,
+    simulation_rows,
+)
 
 
 def test_basin_difference_has_the_combined_error():
@@ -10,9 +17,14 @@ def test_basin_difference_has_the_combined_error():
     assert row["population"] == "1.9 %"
 
 
-def test_basin_without_a_reference_or_value():
-    rows = basin_rows({"basins": [{"name": "a", "free_energy": {"value": None, "error": None}, "reference": None}]})
-    assert rows[0]["value"] == rows[0]["reference"] == rows[0]["difference"] == "–"
+def test_a_basin_that_only_one_side_knows_is_shown_and_one_that_neither_does_is_counted():
+    nothing = {"value": None, "error": None}
+    known = {"name": "a", "free_energy": nothing, "reference": {"value": 3.0, "error": 0.1}}
+    unseen = {"name": "b", "free_energy": nothing, "reference": None}
+    found = {"basins": [known, unseen]}
+    (row,) = basin_rows(found)
+    assert (row["name"], row["value"], row["difference"]) == ("a", "–", "–")
+    assert basins_left_out(found) == 1
 
 
 def test_distances_are_graded_by_their_floor():

@@ -27,6 +27,7 @@ from gibbsian.report.rounding import grouped, plain
 from gibbsian.report.svg import DARK, LIGHT, PRINT, variables
 from gibbsian.report.tables import (
     basin_rows,
+    basins_left_out,
     distance_rows,
     observable_rows,
     performance_rows,
@@ -102,9 +103,9 @@ def render(
     start: NDArray[np.floating] | None = None,
 ) -> str:
     """Return the page as text; equal arguments give equal text. Arguments as in `write_report`."""
-    shown = views(ensemble, data, "data: replica exchange" if info.get("simulation") else "given data")
-    plots, left_out = drawings.torsion_plots(shown, certified)
     simulation = info.get("simulation") or {}
+    shown = views(ensemble, data, _data_name(simulation))
+    plots, left_out = drawings.torsion_plots(shown, certified)
     context = {
         "palettes": {"light": variables(LIGHT), "dark": variables(DARK), "print": variables(PRINT)},
         "headline": headline(results),
@@ -117,6 +118,7 @@ def render(
         "reconstruction": reconstructed(results),
         "pair_distances": drawings.pair_distance_plot(shown),
         "basins": basin_rows(results),
+        "basins_left_out": basins_left_out(results),
         "reference_note": reference_note(results),
         "certified": (results.get("reference") or {}).get("source") == "certified",
         "comparison": comparison(results),
@@ -148,6 +150,13 @@ def render(
         "has_data": data is not None,
     }
     return _template().render(context)
+
+
+def _data_name(simulation: Mapping[str, Any]) -> str:
+    """Return what the figures call the data."""
+    if not simulation:
+        return "given data"
+    return "data: dynamics" if len(simulation.get("temperatures") or ()) == 1 else "data: replica exchange"
 
 
 def _setting(results: Mapping[str, Any], system: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,18 @@ NEAR, FAR = 2.0, 5.0
 
 
 def basin_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return name, free energy, population, reference and their difference for each basin."""
-    return [_basin_row(row) for row in results.get("basins") or ()]
+    """Return name, free energy, population, reference and their difference for each basin that divides anything."""
+    return [_basin_row(row) for row in results.get("basins") or () if _divides(row)]
+
+
+def basins_left_out(results: Mapping[str, Any]) -> int:
+    """Return the number of basins that hold everything or nothing, in the ensemble as in the reference."""
+    return sum(not _divides(row) for row in results.get("basins") or ())
+
+
+def _divides(row: Mapping[str, Any]) -> bool:
+    """Whether the free energy of a basin is finite in the ensemble or in its reference."""
+    return any((row.get(column) or {}).get("value") is not None for column in ("free_energy", "reference"))
 
 
 def _basin_row(row: Mapping[str, Any]) -> dict[str, str]:
