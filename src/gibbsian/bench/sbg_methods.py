@@ -1,7 +1,8 @@
 """Drawing from a trained proposal by every method of the table `sbg`, resumable, with what it cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,8 @@ def draw_by(desk: Desk, fitted: Fitted, method: str, n: int, repeats: int, repor
     ensembles, costs, calls = [], [], []
     for seed in range(repeats):
         folder = place / (f"snis.{seed}" if method == "snis" else f"{method}.{n}.{seed}")
-        before = files_of(folder)
-        with metered(folder) as meter, one_thread():
+        with drawing(folder):
             ensemble = _draw(desk, fitted, method, n, seed, folder, report)
-            meter.idle = files_of(folder) == before
         made = _drawn(folder) if method == "snis" else n
         costs.append(spent_in(folder) * n / made)
         calls.append(ensemble.provenance["energy_calls"])
@@ -74,7 +73,16 @@ def draw_by(desk: Desk, fitted: Fitted, method: str, n: int, repeats: int, repor
     return Drawn(ensembles, sum(calls) / repeats, sum(costs) / repeats, settings)
 
 
-def files_of(folder: Path) -> dict[Path, int]:
+@contextmanager
+def drawing(folder: Path) -> Iterator[None]:
+    """Count what draws cost that are made into a folder on one thread; reading those that are there costs nothing."""
+    before = _files(folder)
+    with metered(folder) as meter, one_thread():
+        yield
+        meter.idle = _files(folder) == before
+
+
+def _files(folder: Path) -> dict[Path, int]:
     """Files of a folder, but its account, with the time of their last change."""
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.suffix in (".npy", ".safetensors")}
 

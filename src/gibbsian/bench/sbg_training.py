@@ -17,6 +17,7 @@ from gibbsian.progress import Report, silent
 from gibbsian.threads import one_thread
 from gibbsian.training.checkpoint import FILE as CHECKPOINT
 from gibbsian.training.checkpoint import FORMAT as CHECKPOINT_FORMAT
+from gibbsian.training.loop import train
 from gibbsian.workflow.fitting import fit_flow
 from gibbsian.workflow.settings import RunSettings
 
@@ -52,14 +53,25 @@ class Fitted:
     folder: Path
 
 
-def fit_once(desk: Desk, settings: RunSettings, folder: Path, report: Report = silent) -> Flow:
-    """Train a flow on the data of a desk in a folder of its own, or continue, or read it."""
+def fit_once(
+    desk: Desk, settings: RunSettings, folder: Path, report: Report = silent, start: Flow | None = None
+) -> Flow:
+    """Train a flow on the data of a desk in a folder of its own, or continue, or read it.
+
+    Parameters
+    ----------
+    start
+        Flow that the stages go on from; None for a new one.
+    """
     if not (folder / FLOW).exists():
         frames = data(desk, report)
         folder.mkdir(parents=True, exist_ok=True)
         target = desk.target()
         with metered(folder), one_thread():
-            flow = fit_flow(frames, settings, folder, target, report, structure=desk.system.positions)
+            if start is None:
+                flow = fit_flow(frames, settings, folder, target, report, structure=desk.system.positions)
+            else:
+                flow = train(start, frames, settings.stages, settings.training, folder, report, target)
             flow.save(folder / FLOW)
     return load_flow(folder / FLOW)
 

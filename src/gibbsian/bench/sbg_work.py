@@ -23,10 +23,10 @@ from gibbsian.chem.system import System
 from gibbsian.dynamics.exchange import ExchangeSettings
 from gibbsian.dynamics.simulate import simulate
 from gibbsian.ensemble.basins import basin_masks
+from gibbsian.ensemble.draws import by_weight
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.geometry import ramachandran
 from gibbsian.ensemble.reference import Reference, ReferenceBasin, load_reference
-from gibbsian.ensemble.weights import resample
 from gibbsian.evaluate.certified import for_molecule
 from gibbsian.evaluate.slow_modes import Tica
 from gibbsian.progress import Report, silent
@@ -208,7 +208,7 @@ def known_basins(desk: Desk, ensemble: Ensemble) -> tuple[tuple[ReferenceBasin, 
 
 def thinned(ensemble: Ensemble, most: int, seed: int = 0) -> Ensemble:
     """Draw by weight as many conformations as the weights are worth, at most `most`; all weigh the same then."""
-    index = resample(ensemble.weights, max(1, min(most, int(ensemble.ess))), seed=seed)
+    index = by_weight(ensemble, most, seed=seed)
     return replace(ensemble.take(index), log_w=np.zeros(len(index)))
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from gibbsian.bench import split_flow_figures as figures_of
-from gibbsian.bench.account import metered, spent_in
+from gibbsian.bench.account import spent_in
 from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey, read_row
-from gibbsian.bench.sbg_methods import files_of
+from gibbsian.bench.sbg_methods import drawing
 from gibbsian.bench.sbg_work import Desk, data, equal_cost, reference
 from gibbsian.bench.split_flow_training import (
     SIZES,
@@ -36,7 +36,6 @@ from gibbsian.models.base import Proposal
 from gibbsian.models.slice import SliceProposal
 from gibbsian.progress import Report, silent
 from gibbsian.sampling.importance import sample_snis
-from gibbsian.threads import one_thread
 
 COLUMNS = (
     "nll_free",
@@ -124,9 +123,8 @@ def _flow(key: RowKey, desk: Desk, size: Size, report: Report) -> tuple[dict[str
 def _draws(proposal: Proposal, desk: Desk, size: Size, folder: Path, seed: int, report: Report) -> Ensemble:
     """Draw weighted conformations, or read them."""
     system = desk.system
-    before = files_of(folder)
-    with metered(folder) as meter, one_thread():
-        drawn = sample_snis(
+    with drawing(folder):
+        return sample_snis(
             proposal,
             desk.target(),
             size.draws,
@@ -136,8 +134,6 @@ def _draws(proposal: Proposal, desk: Desk, size: Size, folder: Path, seed: int, 
             seed=seed,
             report=report,
         )
-        meter.idle = files_of(folder) == before
-    return drawn
 
 
 def _exchange(

@@ -12,10 +12,11 @@ from gibbsian.bench.rows import Metric
 from gibbsian.bench.sbg_metrics import against_basins, basin_figures, combined, single
 from gibbsian.bench.sbg_work import Desk, thinned
 from gibbsian.coords.reduced import ReducedCoordinates
+from gibbsian.ensemble.atoms import has_fold
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.evaluate.backbone import backbone_distances, energy_statistics, rmsf
 from gibbsian.evaluate.clashes import clash_share
-from gibbsian.evaluate.reconstruction import reconstruction
+from gibbsian.evaluate.reconstruction import rebuild, reconstruction
 from gibbsian.models.split_flow import SplitFlow
 from gibbsian.potentials import potential
 from gibbsian.sampling.forward import forward_ess
@@ -23,6 +24,8 @@ from gibbsian.targets.base import Target
 
 COMPARED = 2_000
 """Conformations of each side in distances, and frames that are rebuilt."""
+REBUILT = 200
+"""Frames whose error of reconstruction is taken apart."""
 
 
 def generated(ensemble: Ensemble, test: Ensemble) -> dict[str, Metric]:
@@ -52,7 +55,7 @@ def distances(ensemble: Ensemble, test: Ensemble) -> dict[str, Metric]:
     """Delta-D and the difference of mean distances, Angstrom, and that of RMSF, nm, with floors of data from data."""
     found = backbone_distances(ensemble, test, n=COMPARED)
     metrics = {d.name: Metric(d.value, None, d.floor) for d in found}
-    if test.topology.n_residues > 3:
+    if has_fold(test.topology):
         mine, theirs = rmsf(ensemble).values, rmsf(test).values
         metrics["rmsf_difference"] = Metric(float(np.sqrt(np.mean((mine - theirs) ** 2))))
     return metrics
@@ -92,18 +95,15 @@ def likelihoods(flow: SplitFlow, test: Ensemble, target: Target) -> dict[str, Me
 
 def of_data(desk: Desk, training: Ensemble, test: Ensemble, coordinates: ReducedCoordinates) -> dict[str, Metric]:
     """Figures of the simulations: training against test, and what freezing coordinates changes (section C there)."""
-    frames, c0 = (
-        thinned(test, COMPARED),
-        coordinates.mean_frozen(torch.from_numpy(thinned(training, COMPARED).positions)),
-    )
-    x = torch.from_numpy(frames.positions)
+    frames, learnt = thinned(test, COMPARED), thinned(training, COMPARED)
+    c0 = coordinates.mean_frozen(torch.from_numpy(learnt.positions))
+    x = torch.from_numpy(frames.positions).double()
     system = desk.system
-    error = reconstruction(coordinates, x[:200], c0, potential(system, dtype=torch.float64), system.temperature)
-    free, _ = coordinates.from_x(x.double())
-    rebuilt = coordinates.to_x(free, c0)
+    error = reconstruction(coordinates, x[:REBUILT], c0, potential(system, dtype=torch.float64), system.temperature)
+    rebuilt = rebuild(coordinates, x, c0)
     u = desk.target().u(rebuilt).numpy()
     copy = replace(frames, positions=rebuilt.numpy().astype(np.float32), u=u)
-    metrics = generated(thinned(training, COMPARED), test)
+    metrics = generated(learnt, test)
     metrics |= {f"rebuilt_{name}": metric for name, metric in generated(copy, test).items() if "rmsf" not in name}
     metrics |= {f"reconstruction_rmsd_{name}": Metric(*pair) for name, pair in error.rebuilt.rmsd.items()}
     return metrics | {

@@ -1,22 +1,19 @@
 """What the table `split-flow` trains: stages that continue each other, on data of peptides and folded proteins."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gibbsian.bench import references
-from gibbsian.bench.account import metered, spent_in
-from gibbsian.bench.sbg_training import FLOW, fit_once
-from gibbsian.bench.sbg_work import Budget, Desk, data
+from gibbsian.bench.account import spent_in
+from gibbsian.bench.sbg_training import fit_once
+from gibbsian.bench.sbg_work import Budget, Desk
 from gibbsian.chem.topology import Topology
 from gibbsian.coords.reduced import ReducedCoordinates
-from gibbsian.models.registry import load_flow
 from gibbsian.models.split_core import count_parameters, match_parameters
 from gibbsian.models.split_flow import SplitFlow, SplitFlowConfig
 from gibbsian.progress import Report, silent
-from gibbsian.threads import one_thread
-from gibbsian.training.loop import train
 from gibbsian.workflow.settings import RunSettings, resolve_settings
 
 
@@ -67,7 +64,19 @@ _FOLDED = references.Budget(
     start_structure=0.8,
 )
 _REPLICAS = replace(_FOLDED, ns=0.2, ladders=4, t_max=400)
-_PROTEIN_MODEL = SplitFlowConfig(head="per_variable", rotors=False, base="von-mises")
+_PROTEIN = Size(
+    _FOLDED,
+    _REPLICAS,
+    SplitFlowConfig(head="per_variable", rotors=False, base="von-mises"),
+    steps=800,
+    baseline_steps=1_600,
+    later_steps=100,
+    batch=64,
+    kl_batch=64,
+    generated="slice",
+    draws=2_000,
+    repeats=1,
+)
 
 SIZES = {
     "ACE-ALA-NME@amber96": Size(
@@ -78,32 +87,8 @@ SIZES = {
         baseline_steps=6_000,
         later_steps=500,
     ),
-    "HP35-N27": Size(
-        _FOLDED,
-        _REPLICAS,
-        _PROTEIN_MODEL,
-        steps=800,
-        baseline_steps=1_600,
-        later_steps=100,
-        batch=64,
-        kl_batch=64,
-        generated="slice",
-        draws=2_000,
-        repeats=1,
-    ),
-    "protein-G": Size(
-        replace(_FOLDED, ns=10),
-        _REPLICAS,
-        _PROTEIN_MODEL,
-        steps=600,
-        baseline_steps=1_200,
-        later_steps=60,
-        batch=64,
-        kl_batch=64,
-        generated="slice",
-        draws=2_000,
-        repeats=1,
-    ),
+    "HP35-N27": _PROTEIN,
+    "protein-G": replace(_PROTEIN, data=replace(_FOLDED, ns=10), steps=600, baseline_steps=1_200, later_steps=60),
 }
 """Systems from small to large; proteins with what two cores afford."""
 
@@ -162,7 +147,7 @@ def settings_of(name: str, size: Size, system: str, topology: Topology, seed: in
         stage |= {"generated": size.generated, **variant.weights}
     model = plain(size.model, topology) if variant.baseline else size.model
     given = {"recipe": "split-flow", "seed": seed, "system": {"source": system}, "stages": [stage]}
-    given |= {"model": dict(vars(model)), "training": {"w2": {"atoms": size.w2_atoms}}}
+    given |= {"model": asdict(model), "training": {"w2": {"atoms": size.w2_atoms}}}
     return resolve_settings(given, "bench split-flow")
 
 
@@ -175,19 +160,10 @@ def plain(model: SplitFlowConfig, topology: Topology) -> SplitFlowConfig:
 
 def trained(desk: Desk, size: Size, name: str, seed: int, report: Report = silent) -> SplitFlow:
     """Train a variant and those that it continues, or read it."""
-    variant, folder = VARIANTS[name], folder_of(desk, name, seed)
+    parent = VARIANTS[name].parent
+    start = None if parent is None else trained(desk, size, parent, seed, report)
     settings = settings_of(name, size, desk.name, desk.system.topology, seed)
-    if variant.parent is None:
-        flow = fit_once(desk, settings, folder, report)
-    elif (folder / FLOW).exists():
-        flow = load_flow(folder / FLOW)
-    else:
-        flow = trained(desk, size, variant.parent, seed, report)
-        frames = data(desk, report)
-        folder.mkdir(parents=True, exist_ok=True)
-        with metered(folder), one_thread():
-            flow = train(flow, frames, settings.stages, settings.training, folder, report, desk.target())
-            flow.save(folder / FLOW)
+    flow = fit_once(desk, settings, folder_of(desk, name, seed), report, start)
     assert isinstance(flow, SplitFlow)
     return flow
 

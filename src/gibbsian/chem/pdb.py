@@ -195,7 +195,7 @@ def _teach_nonstandard(fixer: "PDBFixer") -> None:
     """Give PDBFixer, which knows the twenty residues only, the heavy atoms of the others."""
     from openmm import app
 
-    for name in NONSTANDARD:
+    for name in NONSTANDARD & {residue.name for residue in fixer.topology.residues()}:
         topology, positions = heavy_chain([name])
         modeller = app.Modeller(topology, nanometers(positions))
         modeller.delete([atom for atom in topology.atoms() if atom.name == "OXT"])

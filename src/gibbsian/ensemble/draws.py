@@ -1,10 +1,12 @@
-"""What the generator drew, before anything moved or weighted it."""
+"""Which conformations of an ensemble are looked at: what the generator drew, sound ones, ones drawn by weight."""
 
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.ensemble.weights import resample
 
 MOVED = ("smc", "langevin")
 """Methods that move the draws before they weight them."""
@@ -27,3 +29,8 @@ def sound(ensemble: Ensemble) -> Ensemble:
     x = ensemble.positions
     kept = np.isfinite(x).all(axis=(1, 2)) & x.any(axis=(1, 2))
     return ensemble if kept.all() else ensemble.take(kept)
+
+
+def by_weight(ensemble: Ensemble, most: int, *, least: int = 1, seed: int = 0) -> NDArray[np.int64]:
+    """Draw conformations by weight, `most` of them or as many as the weights are worth, and at least so many."""
+    return resample(ensemble.weights, max(least, min(most, int(ensemble.ess))), seed=seed)

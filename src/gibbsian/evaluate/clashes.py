@@ -31,12 +31,14 @@ def far_pairs(topology: Topology, atoms: Selection = "heavy") -> NDArray[np.int6
 
 def clashes(x: Tensor, pairs: Tensor) -> Tensor:
     """Return how many of `pairs` (p, 2) are closer than 0.22 nm in each of `x` (B, n_atoms, 3) nm: (B,)."""
-    squares = (x[:, pairs[:, 0]] - x[:, pairs[:, 1]]).square().sum(-1)
-    return (squares < CLASH**2).sum(-1)
+    found = []
+    for part in x.split(max(1, _CELLS // max(1, len(pairs)))):
+        squares = (part[:, pairs[:, 0]] - part[:, pairs[:, 1]]).square().sum(-1)
+        found.append((squares < CLASH**2).sum(-1))
+    return torch.cat(found)
 
 
 def clash_share(topology: Topology, positions: NDArray[np.floating], atoms: Selection = "heavy") -> float:
     """Return the share of conformations (n, n_atoms, 3) nm with a clash between the selected atoms."""
     pairs = torch.from_numpy(far_pairs(topology, atoms))
-    parts = torch.from_numpy(np.asarray(positions)).split(max(1, _CELLS // max(1, len(pairs))))
-    return float(torch.cat([clashes(part, pairs) > 0 for part in parts]).double().mean())
+    return float((clashes(torch.from_numpy(np.asarray(positions)), pairs) > 0).double().mean())

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from gibbsian.ensemble.atoms import has_fold
-from gibbsian.ensemble.draws import drawn, sound
+from gibbsian.ensemble.draws import by_weight, drawn, sound
 from gibbsian.ensemble.ensemble import Ensemble
-from gibbsian.ensemble.weights import resample
 from gibbsian.evaluate.backbone import backbone_distances, energy_statistics
 from gibbsian.evaluate.clashes import clash_share
 
@@ -67,7 +66,7 @@ def _distances(ensemble: Ensemble, draws: Ensemble | None, data: Ensemble, n: in
 
 
 def _clashes(ensemble: Ensemble, n: int) -> Record:
-    x = ensemble.positions[_by_weight(ensemble, n)]
+    x = ensemble.positions[by_weight(ensemble, n, least=LEAST)]
     x = np.where(np.isfinite(x).all(axis=(1, 2), keepdims=True), x, np.float32(0.0))  # all atoms at one place
     shares = {"any": clash_share(ensemble.topology, x), "backbone": clash_share(ensemble.topology, x, "backbone")}
     return {"n": len(x), **shares}
@@ -77,10 +76,5 @@ def _energies(generated: Ensemble, weighted: Ensemble) -> Record | None:
     """Energies of `generated`, drawn by weight, and the mean of `weighted`; None where they are not known."""
     if generated.u is None or weighted.u is None or len(generated) < LEAST:
         return None
-    found = energy_statistics(generated.u[_by_weight(generated, len(generated))])
+    found = energy_statistics(generated.u[by_weight(generated, len(generated), least=LEAST)])
     return replace(found, weighted=weighted.expectation(weighted.u)).as_record("kT")
-
-
-def _by_weight(ensemble: Ensemble, n: int) -> np.ndarray:
-    """Return at most `n` conformations drawn by weight, and no more than the weights are worth."""
-    return resample(ensemble.weights, max(LEAST, min(n, int(ensemble.ess))))

@@ -132,8 +132,7 @@ def reconstruction(
     x, topology = x.double(), coordinates.topology
     measure = _Measure(topology, potential, temperature)
     given = measure.of(x)
-    everything = np.ones(coordinates.frozen.n, dtype=np.bool_)
-    rebuilt = _rebuilt(coordinates, x, c0, everything)
+    rebuilt = rebuild(coordinates, x, c0)
     whole = measure.compare(given, measure.of(rebuilt))
     relaxed = [minimise(side, potential, MINIMISER_STEPS)[0] for side in (x, rebuilt)]
     minimised = measure.compare(*(measure.of(side) for side in relaxed))
@@ -141,13 +140,13 @@ def reconstruction(
     for name, kinds in CLASSES.items():
         mask = coordinates.frozen.of(*kinds)
         if mask.any():
-            alone[name] = measure.compare(given, measure.of(_rebuilt(coordinates, x, c0, mask)))
+            alone[name] = measure.compare(given, measure.of(rebuild(coordinates, x, c0, mask)))
     return Reconstruction(len(x), whole, minimised, alone)
 
 
-def _rebuilt(coordinates: ReducedCoordinates, x: Tensor, c0: Tensor, mask: np.ndarray) -> Tensor:
-    """Conformations with the masked frozen coordinates at c0."""
-    which = torch.from_numpy(mask)
+def rebuild(coordinates: ReducedCoordinates, x: Tensor, c0: Tensor, mask: np.ndarray | None = None) -> Tensor:
+    """Return conformations (n, n_atoms, 3) with their frozen coordinates at `c0` (m,), or only those of a mask (m,)."""
+    which = torch.ones(coordinates.frozen.n, dtype=torch.bool) if mask is None else torch.from_numpy(mask)
     parts = []
     for part in x.split(_CHUNK):
         free, frozen = coordinates.from_x(part)

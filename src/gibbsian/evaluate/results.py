@@ -85,10 +85,6 @@ def evaluate(
     distances = [] if compared is None else compare(ensemble, compared, n=n_compare, n_transport=n_transport, tica=tica)
     plane = None if certified is None else ramachandran_distance(ensemble, certified)
     trusted = [other for other in (reference, data) if other is not None]
-    method = ensemble.provenance.get("method")
-    # Samples of a Markov chain do not inherit what the proposal lacks.
-    covered = None if method == "exchange" else forward
-    verdict = judge(ensemble, basins=_shares(ensemble, trusted, certified), forward=covered)
     found = observables(ensemble.topology, ensemble.positions, pairs=pairs)
     results = {
         "system": system,
@@ -100,10 +96,20 @@ def evaluate(
         "observables": averages(ensemble, found),
         "distances": [asdict(distance) for distance in (*distances, plane) if distance is not None],
         "backbone": backbone(ensemble, compared, n=n_transport),
-        "verdict": {"reliable": verdict.reliable, "reasons": list(verdict.reasons)},
+        "verdict": _verdict(ensemble, trusted, certified, forward),
         "performance": dict(performance or {}),
     }
     return plain(results)
+
+
+def _verdict(
+    ensemble: Ensemble, trusted: Sequence[Ensemble], certified: Reference | None, forward: ForwardEss | None
+) -> dict[str, Any]:
+    """Say whether to believe the weights."""
+    # Samples of a Markov chain do not inherit what the proposal lacks.
+    covered = None if ensemble.provenance.get("method") == "exchange" else forward
+    verdict = judge(ensemble, basins=_shares(ensemble, trusted, certified), forward=covered)
+    return {"reliable": verdict.reliable, "reasons": list(verdict.reasons)}
 
 
 def _weights(ensemble: Ensemble, forward: ForwardEss | None, target: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from gibbsian.evaluate.backbone import rmsf
 from gibbsian.evaluate.embedding import fit_embedding, torsion_features
 from gibbsian.evaluate.lowest import Lowest, lowest_energies
 from gibbsian.report.backbone import POINTS, Curve, Points, embedding, fluctuations, lowest_traces
-from gibbsian.report.rounding import MISSING, percent, plain, with_error
+from gibbsian.report.rounding import MISSING, fixed, percent, plain, with_error
 from gibbsian.report.views import View, Views
 
 LEAST_EFFECTIVE = 10
@@ -130,7 +130,7 @@ def lowest_rows(lowest: Lowest) -> list[dict[str, str]]:
     """Return energy / kJ/mol, RMSD / nm of alpha carbons and heavy atoms, chi1 agreement and clashes, as text."""
     return [
         {
-            "energy": f"{row['energy']:.1f}".replace("-", "−"),
+            "energy": fixed(row["energy"], 1),
             "ca": f"{row['rmsd_ca']:.3f}",
             "heavy": f"{row['rmsd_heavy']:.3f}",
             "chi1": percent(row["chi1_agreement"]),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gibbsian.report.rounding import MISSING, grouped, percent, plain
+from gibbsian.report.rounding import MISSING, fixed, grouped, percent, plain
 
 CLASSES = {
     "bonds": "bonds alone",
@@ -41,7 +41,7 @@ def _row(part: Mapping[str, Any]) -> dict[str, str]:
         **{name: _distances(part["rmsd"].get(name)) for name in ("ca", "backbone", "heavy")},
         "shift": plain(part["shift"], 3),
         "spread": plain(part["spread"], 3),
-        "correlation": MISSING if part["correlation"] is None else f"{part['correlation']:.2f}".replace("-", "−"),
+        "correlation": MISSING if part["correlation"] is None else fixed(part["correlation"], 2),
         "clashes": f"{percent(before)} → {percent(after)}",
     }
 

@@ -28,7 +28,7 @@ def with_error(value: float | None, error: float | None) -> str:
     if places <= 0:
         scale = 10**-places
         return f"{grouped(round(value / scale) * scale)} ± {grouped(round(error / scale) * scale)}"
-    return f"{_signed(value, places)} ± {error:.{places}f}"
+    return f"{fixed(value, places)} ± {error:.{places}f}"
 
 
 def plain(value: float | None, digits: int = 4) -> str:
@@ -42,13 +42,13 @@ def plain(value: float | None, digits: int = 4) -> str:
         return grouped(round(value)) if exponent < 9 else f"{value:.{digits - 1}e}"
     if exponent < -4:
         return f"{value:.{digits - 1}e}".replace("-", "−")
-    text = _signed(value, digits - 1 - exponent)
+    text = fixed(value, digits - 1 - exponent)
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def grouped(value: float) -> str:
     """Return a whole number, from five digits on in groups of three divided by thin spaces."""
-    return _signed(value, 0) if abs(value) < 10_000 else f"{value:,.0f}".replace(",", "\u202f").replace("-", "−")
+    return fixed(value, 0) if abs(value) < 10_000 else f"{value:,.0f}".replace(",", "\u202f").replace("-", "−")
 
 
 def percent(fraction: float | None) -> str:
@@ -78,7 +78,8 @@ def _decimal_places(error: float) -> int:
     return 1 - exponent if leading < 1.95 else -exponent
 
 
-def _signed(value: float, places: int) -> str:
+def fixed(value: float, places: int) -> str:
+    """Return a number with so many decimal places, and no sign where they are all zero."""
     text = f"{value:.{places}f}"
     if float(text) == 0:
         text = text.lstrip("-")

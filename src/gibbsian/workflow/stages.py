@@ -13,10 +13,10 @@ from gibbsian.chem.convert import write_pdb
 from gibbsian.dynamics.collect import load_simulation
 from gibbsian.dynamics.simulate import simulate
 from gibbsian.dynamics.stream import Stream, streamed
+from gibbsian.ensemble.draws import by_weight
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.export import export
 from gibbsian.ensemble.reference import load_reference
-from gibbsian.ensemble.weights import resample
 from gibbsian.evaluate.certified import for_molecule
 from gibbsian.evaluate.comparison import against_exchange
 from gibbsian.evaluate.results import evaluate, plain
@@ -153,10 +153,10 @@ def _held_out(run: Run, data: Ensemble, flow: Flow) -> Ensemble:
     Not more of them than samples, because a density may cost as much as a sample.
     """
     _, held_out = split(data, run.settings.training.held_out, run.settings.training.seed)
-    n = max(1, min(FORWARD_FRAMES, run.settings.sampling.n, int(held_out.ess)))
-    drawn = held_out.take(resample(held_out.weights, n, seed=run.settings.seed))
+    most = min(FORWARD_FRAMES, run.settings.sampling.n)
+    drawn = held_out.take(by_weight(held_out, most, seed=run.settings.seed))
     moved = flow.augment(torch.from_numpy(drawn.positions), torch.Generator().manual_seed(run.settings.seed))
-    return replace(drawn, positions=moved.numpy(), log_w=np.zeros(n))
+    return replace(drawn, positions=moved.numpy(), log_w=np.zeros(len(drawn)))
 
 
 def _report(run: Run, report: Report) -> dict[str, Any]:
