@@ -29,6 +29,7 @@ TINY = Size(
     ),
     calls=2_400,
     long=4_800,
+    joined=2_400,
     samples=400,
     fit_steps=3,
     steps=6,
@@ -66,7 +67,7 @@ def made(place: tables.Place, row: str) -> Row:
     return read_row(key.path(place.results))
 
 
-@pytest.mark.parametrize("method", ["likelihood", "reverse-kl", "mass-transport", "fab"])
+@pytest.mark.parametrize("method", ["likelihood", "reverse-kl", "mass-transport", "fab", "joined"])
 def test_a_method_is_trained_judged_and_sampled(place: tables.Place, method: str) -> None:
     trained, sampled = made(place, f"{method}.training"), made(place, f"{method}.snis@1k")
     assert trained.metrics["core_seconds_training"].value

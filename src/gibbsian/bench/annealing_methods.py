@@ -12,9 +12,10 @@ from gibbsian.bench.sbg_work import Budget, Desk
 from gibbsian.progress import Report, silent
 from gibbsian.workflow.settings import RunSettings, resolve_settings
 
-_SMALL = references.Budget(ns=400, ladders=48, t_max=700, frame_ps=2, runs=32, run_ns=2, lag_ps=10)
+_SMALL = references.Budget(ns=400, ladders=48, t_max=700, frame_ps=0.4, runs=32, run_ns=2, lag_ps=10)
 _MEDIUM = replace(_SMALL, lag_ps=20)
-_LARGE = references.Budget(ns=30, ladders=16, t_max=700, frame_ps=2, runs=32, run_ns=0.5, lag_ps=20)
+_LARGE = references.Budget(ns=30, ladders=16, t_max=700, frame_ps=0.4, runs=32, run_ns=0.5, lag_ps=20)
+_VARIANTS = ("refit", "mass-transport-long", "likelihood+mass-transport")
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,24 @@ class Size:
     ----------
     budget
         Of data, reference and distances.
-    calls, long
-        Energy evaluations of a method that trains on energies, and of one that takes its time.
+    calls, long, joined
+        Energy evaluations of a method that trains on energies, of one that takes its time, and of one that frames join.
     samples, fit_steps
         Draws of a step of annealing, and training steps after it.
     steps
         Training steps of maximum likelihood and of reverse KL.
+    left_out
+        Methods that it has no rows of.
     """
 
     budget: Budget
     calls: int
     long: int
+    joined: int
     samples: int
     fit_steps: int
     steps: int
+    left_out: tuple[str, ...] = ()
 
 
 SIZES = {
@@ -46,6 +51,7 @@ SIZES = {
         Budget(_SMALL, contiguous_ns=0, steps=0, transported_once=0, draws=(100_000,)),
         calls=3_000_000,
         long=9_000_000,
+        joined=3_000_000,
         samples=40_000,
         fit_steps=100,
         steps=3_000,
@@ -54,6 +60,7 @@ SIZES = {
         Budget(_MEDIUM, contiguous_ns=0, steps=0, transported_once=0, draws=(100_000,)),
         calls=2_000_000,
         long=12_000_000,
+        joined=3_000_000,
         samples=20_000,
         fit_steps=100,
         steps=3_000,
@@ -62,17 +69,21 @@ SIZES = {
         Budget(_LARGE, contiguous_ns=0, steps=0, transported_once=0, draws=(10_000,)),
         calls=400_000,
         long=2_000_000,
+        joined=400_000,
         samples=10_000,
         fit_steps=50,
         steps=500,
+        left_out=_VARIANTS,
     ),
     "ELIL@amber96": Size(
         Budget(_LARGE, contiguous_ns=0, steps=0, transported_once=0, draws=(10_000,)),
         calls=400_000,
         long=2_000_000,
+        joined=400_000,
         samples=10_000,
         fit_steps=50,
         steps=500,
+        left_out=_VARIANTS,
     ),
 }
 """Systems and budgets; those after the second only say where they stand."""
@@ -90,6 +101,8 @@ class Method:
         Whether it takes its time.
     likelihood, reverse_kl, refit
         Stages before: maximum likelihood of replica exchange, reverse KL, refit on own samples.
+    joined
+        Whether half as many frames of the simulation as there are draws join each step.
     """
 
     annealing: Mapping[str, Any] | None = None
@@ -97,6 +110,7 @@ class Method:
     likelihood: bool = False
     reverse_kl: bool = False
     refit: bool = False
+    joined: bool = False
 
     @property
     def on_data(self) -> bool:
@@ -119,6 +133,7 @@ METHODS: dict[str, Method] = {
     "mass-transport": Method({"method": "mass-transport"}),
     "mass-transport-long": Method({"method": "mass-transport"}, long=True),
     "likelihood+mass-transport": Method({"method": "mass-transport"}, likelihood=True),
+    "joined": Method({"method": "mass-transport", "fit_steps": 200}, likelihood=True, joined=True),
 }
 """Methods by the name that their rows begin with; those without likelihood start from the broad prior."""
 
@@ -134,7 +149,7 @@ def settings_of(name: str, size: Size, system: str, seed: int) -> RunSettings:
     method = METHODS[name]
     stages: list[dict[str, Any]] = []
     if method.likelihood:
-        alone = method.annealing is None and not method.refit
+        alone = (method.annealing is None and not method.refit) or method.joined
         stages.append({"name": "nll", "steps": size.steps if alone else max(1, round(0.3 * size.steps))})
     if method.refit:
         draws = min(150_000, size.calls)
@@ -148,8 +163,9 @@ def settings_of(name: str, size: Size, system: str, seed: int) -> RunSettings:
     given: dict[str, Any] = {"recipe": "spline", "seed": seed, "system": {"source": system}}
     given |= {"stages": stages, "model": SHAPE}
     if method.annealing is not None:
-        calls = size.long if method.long else size.calls
+        calls = size.joined if method.joined else size.long if method.long else size.calls
         shared = {"calls": calls, "samples": size.samples, "fit_steps": size.fit_steps, "lr": 2e-3}
+        shared["frames"] = size.samples // 2 if method.joined else 0
         given |= {"annealing": {**shared, **method.annealing}, "training": {"ema": 0.99}}
     return resolve_settings(given, "bench annealing")
 

@@ -19,7 +19,7 @@ from gibbsian.progress import Report, silent
 from gibbsian.sampling.importance import stream
 from gibbsian.targets.base import Target
 from gibbsian.training.annealing.annealer import anneal
-from gibbsian.training.data import split
+from gibbsian.training.data import frames_of, split
 from gibbsian.training.feed import Feed
 from gibbsian.training.loop import train
 from gibbsian.workflow.settings import RunSettings
@@ -56,7 +56,7 @@ def fit_flow(
         If the data are too few, or a stage needs a target, structure or continuation that is missing.
     """
     check_reference(settings, data.temperature)
-    data = _at_start(data, settings)
+    simulated, data = data, _at_start(data, settings)
     flow: Flow = MODELS[settings.proposal].model.from_data(
         data.topology, *_statistics(data, settings, structure), settings.model, settings.seed
     )
@@ -67,7 +67,10 @@ def fit_flow(
         if target is None:
             raise InputError("annealing: needs a target; give one")
         place = folder / ANNEALING
-        flow = anneal(flow, target, data.temperature, settings.annealing, settings.training, place, report)
+        frames = None
+        if settings.annealing.frames > 0:
+            frames = frames_of(split(simulated, settings.training.held_out, settings.training.seed)[0])
+        flow = anneal(flow, target, data.temperature, settings.annealing, settings.training, place, report, frames)
     if isinstance(flow, TarFlow):
         flow.fit_centre(stream(settings.seed, _CENTRE))
     return flow

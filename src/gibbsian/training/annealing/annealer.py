@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gibbsian.chem.residues import Symmetry, symmetry_groups
 from gibbsian.ensemble.basins import basin_masks
@@ -24,11 +23,12 @@ from gibbsian.progress import Report, silent
 from gibbsian.targets.base import Target
 from gibbsian.targets.extended import Extended
 from gibbsian.training.annealing.controllers import Controller, Place
+from gibbsian.training.annealing.samples import Simulated, bounded, join, learn_from, refreshed
 from gibbsian.training.annealing.settings import Annealing
 from gibbsian.training.annealing.transport import Drawn, draw_annealed, draw_plain
 from gibbsian.training.annealing.weights import FINAL, Weighted, effective, weigh
 from gibbsian.training.checkpoint import Run, TrainingLog, load_checkpoint, new_optimiser, save_checkpoint
-from gibbsian.training.data import Frames, Source, draw_batch, enrich
+from gibbsian.training.data import Frames, Source, draw_batch
 from gibbsian.training.stages import Stage, TrainSettings
 from gibbsian.training.step import Goals, optimise
 from gibbsian.training.streams import OWN, seed_of
@@ -41,7 +41,6 @@ MOST_REFUSED = 5
 """Steps refused in a row that end an annealing."""
 CANDIDATES = 2
 """Samples from which each of a batch is chosen where their weights have aged."""
-LARGEST_CORRECTION = 10.0
 MOST_VISITS = 16.0
 """How often a single sample may be seen: one with an outstanding weight would otherwise be learnt by heart."""
 
@@ -64,6 +63,8 @@ class Annealer:
         Chooses how far a step goes.
     groups
         Exact symmetries of the molecule.
+    simulated
+        Frames that join the draws; None for none.
     """
 
     target: Extended
@@ -72,6 +73,7 @@ class Annealer:
     training: TrainSettings
     controller: Controller
     groups: list[Symmetry]
+    simulated: Simulated | None
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def anneal(
     training: TrainSettings,
     folder: Path | str,
     report: Report = silent,
+    frames: Frames | None = None,
 ) -> Model:
     """Anneal a flow until the energy calls are spent; the same call on the same folder continues.
 
@@ -119,11 +122,13 @@ def anneal(
         ``generations``, of how many the samples were that it learnt from.
     report
         Called with calls spent and allowed after each step; it may raise `StoppedError`.
+    frames
+        Of a simulation of the target, for settings that let frames join the draws.
 
     Raises
     ------
     InputError
-        If the flow has no density, or the folder holds another annealing.
+        If the flow has no density, frames are missing, or the folder holds another annealing.
     RefusedError
         If step after step is refused.
     """
@@ -131,15 +136,19 @@ def anneal(
         raise InputError(
             f"{type(model).__name__}: has no density, so its samples have no weights; choose another recipe"
         )
+    if settings.frames > 0 and frames is None:
+        raise InputError("annealing: frames needs a simulation; give one, or leave it out")
     place = Path(folder)
     make_folder(place)
+    groups = symmetry_groups(model.topology)
     job = Annealer(
         Extended(target, model.log_gauge),
         temperature,
         settings,
         training,
         settings.controller(temperature),
-        symmetry_groups(model.topology),
+        groups,
+        Simulated(Source(frames, settings.frames), groups) if settings.frames > 0 and frames is not None else None,
     )
     key = _fingerprint(model, job)
     run = load_checkpoint(place, key, model, training) or Run.begin(model, training.seed)
@@ -171,7 +180,8 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
         drawn = draw_plain(run.ema, job.target, settings.samples, seed)
     spent = progress.calls
     progress = replace(progress, draws=progress.draws + 1, calls=spent + drawn.calls)
-    step, place = choose(drawn, progress.place, job)
+    both = job.simulated and join(drawn, job.simulated, run.ema, job.target, run.generator)
+    step, place = choose(drawn, progress.place, job) if not both else (both[1], progress.place)
     figures = _figures(run, drawn, step)
     if step.ess < settings.ess_floor:
         if progress.refused + 1 >= MOST_REFUSED:
@@ -180,7 +190,10 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
                 f"{step.ess:.1g} (floor {settings.ess_floor:g}); raise samples, start hotter or lower ess_floor"
             )
         return replace(progress, refused=progress.refused + 1), figures | {"refused": "yes"}
-    frames, generations = _source(run, drawn, step, job)
+    if both:
+        drawn = both[0]
+        progress = replace(progress, calls=spent + drawn.calls)
+    frames, generations = learn_from(run, drawn, step, settings, job.training.rare_share)
     loss = fit(run, frames, generations, job, spent, progress.calls)
     place = Place(place.steps + 1, step.powers.b, 1.0)
     figures |= {"refused": "no", "loss": loss, "generations": generations}
@@ -224,44 +237,11 @@ def fit(run: Run, frames: Frames, generations: int, job: Annealer, spent: int, a
         if log_q is None:
             x = draw_batch([source], job.groups, run.generator)
         else:
-            x = _refreshed(run, source, log_q, settings.batch)
+            x = refreshed(run, source, log_q, settings.batch)
         at = min(settings.calls, round(spent + k * calls))
         losses.append(optimise(run, stage, job.training, run.model.augment(x, run.generator), Goals(), at)["nll"])
         run.step += 1
     return float(torch.tensor(losses[-max(1, len(losses) // 10) :]).mean())
-
-
-def bounded(frames: Frames, most: float) -> Frames:
-    """Lower the largest weights to a share of all; for fits only, weights of results stay as they are."""
-    return replace(frames, log_w=torch.log_softmax(frames.log_w, 0).clamp_max(math.log(most)))
-
-
-def _source(run: Run, drawn: Drawn, step: Weighted, job: Annealer) -> tuple[Frames, int]:
-    """Return what the flow is fitted to, and of how many generations it is.
-
-    Weights for p itself stay true when the flow has moved on, others do not.
-    """
-    if drawn.log_w is not None:
-        run.buffer.add_weighted(drawn.x, drawn.log_w, drawn.log_q)
-    elif step.powers.final:
-        run.buffer.add(drawn.x, -drawn.log_p, drawn.log_q)
-    else:
-        return enrich(Frames(drawn.x, step.log_w), run.model.topology, job.training.rare_share), 1
-    run.buffer.keep_last(job.settings.memory)
-    frames = Frames(*run.buffer.merged())
-    if drawn.log_w is not None:
-        return frames, 1
-    return enrich(frames, run.model.topology, job.training.rare_share), len(run.buffer.x)
-
-
-@torch.no_grad()
-def _refreshed(run: Run, source: Source, log_q: Tensor, n: int) -> Tensor:
-    """Draw a batch whose weights for p^2 / q are those of the present flow: w q_old / q, bounded."""
-    index = source.draw(run.generator)
-    x = source.frames.x[index]
-    correction = (log_q[index] - run.model.log_prob(x).double()).clamp_max(math.log(LARGEST_CORRECTION)).exp()
-    chosen = torch.multinomial(torch.nan_to_num(correction) + 1e-30, n, replacement=True, generator=run.generator)
-    return x[chosen]
 
 
 def _figures(run: Run, drawn: Drawn, step: Weighted) -> dict[str, float | str]:
@@ -287,6 +267,7 @@ def _figures(run: Run, drawn: Drawn, step: Weighted) -> dict[str, float | str]:
 def _fingerprint(model: Any, job: Annealer) -> str:
     digest = hashlib.sha256(json.dumps([asdict(job.settings), asdict(job.training), asdict(model.config)]).encode())
     digest.update(str(job.temperature).encode())
-    for tensor in model.state_dict().values():
+    frames = job.simulated.source.frames if job.simulated is not None else None
+    for tensor in (*model.state_dict().values(), *((frames.log_w,) if frames is not None else ())):
         digest.update(tensor.detach().numpy().tobytes())
     return digest.hexdigest()

@@ -30,8 +30,9 @@ class Annealing:
         Weight the data of the stages before for this temperature (K); None for that of the target.
     calls
         Energy evaluations that may be spent.
-    samples
-        Draws of each step.
+    samples, frames
+        Draws of each step, and frames of the simulation that join them as draws of the target; as soon as they do,
+        every step leads there, for then no weight is large.
     fit_steps, batch, lr, warmup
         Training steps after each draw, and conformations of each; the learning rate, reached in so many steps, from
         where it falls by a cosine to zero when the calls are spent.
@@ -58,6 +59,7 @@ class Annealing:
     start_temperature: float | None = None
     calls: int = 2_000_000
     samples: int = 20_000
+    frames: int = 0
     fit_steps: int = 100
     batch: int = 512
     lr: float = 1e-3
@@ -82,6 +84,10 @@ class Annealing:
         for name, count in counts.items():
             if count < 1:
                 raise InputError(f"annealing: {name} is {count}; give a positive number")
+        if self.frames < 0:
+            raise InputError(f"annealing: frames is {self.frames}; give 0 or a positive number")
+        if self.frames > 0 and self.method == "fab":
+            raise InputError("annealing: frames are of p, and fab learns p^2 / q; leave frames out")
         if self.calls < self.samples:
             raise InputError(f"annealing: calls ({self.calls}) are fewer than samples ({self.samples}); raise calls")
         if not (
