@@ -11,7 +11,7 @@ from gibbsian.report.headline import key_numbers
 from gibbsian.report.page import render
 from gibbsian.report.protein import backbone_rows, protein
 from gibbsian.report.reconstruction import reconstructed
-from gibbsian.report.rounding import percent
+from gibbsian.report.rounding import percent, with_error
 from gibbsian.report.views import views
 from gibbsian.testing.backbone import backbone_positions, backbone_topology
 
@@ -55,6 +55,21 @@ def test_the_page_of_a_protein_has_the_section(pair):
     identifiers = re.findall(r' id="([^"]+)"', page)
     assert len(identifiers) == len(set(identifiers))
     assert page.count("<table") == page.count("<caption>")
+
+
+def test_novel_structures_are_drawn_beside_the_nearest_frame(pair):
+    ensemble, data = pair
+    results = results_of(*pair)
+    one = {"distance": 0.4, "nearest": 0.31, "drift": 0.12, "before": None, "after": -321.4}
+    found = {"n": 200, "threshold": 0.25, "share": 0.05, "population": {"value": 0.01, "error": 0.004}}
+    results["backbone"]["novel"] = found | {"structures": [one] * 2}
+    page = render(results, ensemble, data, [], {}, start=START, novel=data.positions[:4])
+    for part in (f"{percent(0.05)} of 200 samples", "0.250 nm", with_error(0.01, 0.004), "Traces of 2 novel structures", ">∞<", "−321"):
+        assert part in page, part
+    results["backbone"]["novel"] = found | {"structures": []}
+    page = render(results, ensemble, data, [], {}, start=START)
+    assert f"{percent(0.05)} of 200 samples" in page
+    assert "novel structures over" not in page
 
 
 def test_columns_are_data_generated_and_reweighted(pair):

@@ -54,6 +54,7 @@ def write_report(
     certified: Reference | None = None,
     annealing_log: Sequence[Mapping[str, Any]] = (),
     start: NDArray[np.floating] | None = None,
+    novel: NDArray[np.floating] | None = None,
 ) -> None:
     """Write the page atomically.
 
@@ -83,13 +84,15 @@ def write_report(
         One mapping for each step of a training on energies, as in ``annealing.jsonl``.
     start
         (n_atoms, 3) nm, the structure that the run began with; of a protein, low energies are compared with it.
+    novel
+        (2 k, n_atoms, 3) nm, structures that resemble no training data, each with the frame nearest to it.
 
     Raises
     ------
     InputError
         If the file cannot be written.
     """
-    write_text(path, render(results, ensemble, data, training_log, info, certified, annealing_log, start))
+    write_text(path, render(results, ensemble, data, training_log, info, certified, annealing_log, start, novel))
 
 
 def render(
@@ -101,6 +104,7 @@ def render(
     certified: Reference | None = None,
     annealing_log: Sequence[Mapping[str, Any]] = (),
     start: NDArray[np.floating] | None = None,
+    novel: NDArray[np.floating] | None = None,
 ) -> str:
     """Return the page as text; equal arguments give equal text. Arguments as in `write_report`."""
     simulation = info.get("simulation") or {}
@@ -114,7 +118,7 @@ def render(
         "residues_left_out": left_out,
         "energy": drawings.energy_plot(shown),
         "transported": shown.transported is not None,
-        "protein": protein(results, shown, start),
+        "protein": protein(results, shown, start, novel),
         "reconstruction": reconstructed(results),
         "pair_distances": drawings.pair_distance_plot(shown),
         "basins": basin_rows(results),

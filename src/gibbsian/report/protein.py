@@ -12,15 +12,20 @@ from gibbsian.evaluate.backbone import rmsf
 from gibbsian.evaluate.embedding import fit_embedding, torsion_features
 from gibbsian.evaluate.lowest import Lowest, lowest_energies
 from gibbsian.report.backbone import POINTS, Curve, Points, embedding, fluctuations, lowest_traces
-from gibbsian.report.rounding import MISSING, fixed, percent, plain, with_error
+from gibbsian.report.novel import novel_section
+from gibbsian.report.rounding import INFINITE, MISSING, fixed, percent, plain, with_error
 from gibbsian.report.views import View, Views
 
 LEAST_EFFECTIVE = 10
 """Effective samples below which an ensemble has no fluctuations to show."""
-INFINITE = "∞"
 
 
-def protein(results: Mapping[str, Any], shown: Views, start: NDArray[np.floating] | None) -> dict[str, Any] | None:
+def protein(
+    results: Mapping[str, Any],
+    shown: Views,
+    start: NDArray[np.floating] | None,
+    novel: NDArray[np.floating] | None = None,
+) -> dict[str, Any] | None:
     """Return what the template needs; None for a molecule below four alpha carbons.
 
     Parameters
@@ -31,6 +36,8 @@ def protein(results: Mapping[str, Any], shown: Views, start: NDArray[np.floating
         What is drawn.
     start
         (n_atoms, 3) nm, the structure that conformations of low energy are compared with.
+    novel
+        (2 k, n_atoms, 3) nm, structures that resemble no training data, each with the frame nearest to it.
     """
     found = results.get("backbone")
     if not found:
@@ -41,7 +48,13 @@ def protein(results: Mapping[str, Any], shown: Views, start: NDArray[np.floating
         "fluctuations": _fluctuations(compared),
         "embedding": _embedding(compared) if shown.data is not None else None,
         "lowest": _low_energies(shown, start),
+        "novel": novel_section(found.get("novel"), _traces(shown, novel)),
     }
+
+
+def _traces(shown: Views, x: NDArray[np.floating] | None) -> NDArray[np.floating] | None:
+    known = shown.known()
+    return None if x is None or not known else x[:, alpha_carbons(known[0].ensemble.topology)]
 
 
 def backbone_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:

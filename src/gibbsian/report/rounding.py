@@ -3,6 +3,7 @@
 from math import floor, isfinite, log10
 
 MISSING = "–"
+INFINITE = "∞"
 """What stands where there is no number."""
 
 ROUNDING = 1e-9

@@ -56,6 +56,11 @@ class RunFolder:
         return self.path / "results.json"
 
     @property
+    def novel(self) -> Path:
+        """Structures that resemble no training data, each before the frame nearest to it; of proteins only."""
+        return self.path / "novel.pdb"
+
+    @property
     def report(self) -> Path:
         """Page for people."""
         return self.path / "report.html"

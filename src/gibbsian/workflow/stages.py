@@ -16,6 +16,7 @@ from gibbsian.dynamics.stream import Stream, streamed
 from gibbsian.ensemble.draws import by_weight
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.export import export
+from gibbsian.ensemble.readers import read_frames
 from gibbsian.ensemble.reference import load_reference
 from gibbsian.evaluate.certified import for_molecule
 from gibbsian.evaluate.comparison import against_exchange
@@ -25,6 +26,7 @@ from gibbsian.files import read_json, write_json, write_text
 from gibbsian.models.registry import Flow, load_flow
 from gibbsian.models.split_flow import SplitFlow
 from gibbsian.parallel.group import collect, is_first
+from gibbsian.potentials import potential
 from gibbsian.progress import Report
 from gibbsian.report.citations import citations
 from gibbsian.report.page import write_report
@@ -34,6 +36,7 @@ from gibbsian.training.data import split
 from gibbsian.workflow.describe import describe, performance, stage_costs, versions
 from gibbsian.workflow.drawing import draw
 from gibbsian.workflow.fitting import ANNEALING, fit_flow
+from gibbsian.workflow.novel import novel
 from gibbsian.workflow.reduced import reduced
 from gibbsian.workflow.run import Run, Stage
 from gibbsian.workflow.system import target_of
@@ -136,6 +139,8 @@ def _evaluate(run: Run, report: Report) -> dict[str, Any]:
     )
     if isinstance(flow, SplitFlow):
         results["reconstruction"] = reduced(flow, held_out, run.system)
+    if results["backbone"]:
+        results["backbone"]["novel"] = _novel(run, ensemble, data, report)
     others = load_scan(run)
     if others:
         results["temperatures"] = against_temperature(others, data)
@@ -145,6 +150,17 @@ def _evaluate(run: Run, report: Report) -> dict[str, Any]:
         results["performance"]["tt01"] = plain(found)
     write_json(run.folder.results, results)
     return {}
+
+
+def _novel(run: Run, ensemble: Ensemble, data: Ensemble, report: Report) -> dict[str, Any]:
+    """Compare samples with what the flow learnt from, and write those that resemble none of it."""
+    training, held_out = split(data, run.settings.training.held_out, run.settings.training.seed)
+    record, pairs = novel(ensemble, training, held_out, potential(run.system), report)
+    if len(pairs):
+        write_pdb(run.folder.novel, run.system.topology, pairs)
+    else:
+        run.folder.novel.unlink(missing_ok=True)
+    return plain(record)
 
 
 def _held_out(run: Run, data: Ensemble, flow: Flow) -> Ensemble:
@@ -172,6 +188,7 @@ def _report(run: Run, report: Report) -> dict[str, Any]:
         certified,
         _lines(run.folder.model / ANNEALING / LOG),
         run.system.positions,
+        read_frames(run.folder.novel, run.system.topology).positions if run.folder.novel.exists() else None,
     )
     write_text(run.folder.path / "cite.bib", citations(info))
     return {}
