@@ -5,7 +5,7 @@ import pytest
 
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
-from gibbsian.evaluate.backbone import backbone_distances, checked_record, delta_d, delta_mean, energy_statistics, rmsf
+from gibbsian.evaluate.backbone import backbone_distances, delta_d, delta_mean, energy_statistics, rmsf
 from gibbsian.testing.backbone import backbone_positions, backbone_topology
 
 
@@ -133,18 +133,3 @@ def test_clashes_are_hidden_by_the_lower_half_only():
     assert found.quantiles[0.5] == 4.0
     assert found.quantiles[0.95] == np.inf
     assert found.weighted is None
-
-
-def test_a_record_without_its_target_is_refused():
-    record = {
-        "row": "nll",
-        "target": "reduced",
-        "variant": "hp35-h27",
-        "n": 1000,
-        "clipping": "none",
-        "energy_calls": 0,
-    }
-    assert checked_record(record) is record
-    for key in ("target", "variant", "n", "clipping", "energy_calls"):
-        with pytest.raises(InputError, match=f"record of nll: {key} missing"):
-            checked_record({k: v for k, v in record.items() if k != key})

@@ -6,7 +6,7 @@ import pytest
 
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
-from gibbsian.evaluate.embedding import Pca, fit_embedding, torsion_features, unseen_cells
+from gibbsian.evaluate.embedding import Pca, fit_embedding, torsion_features
 from gibbsian.testing.backbone import backbone_positions, backbone_topology
 
 
@@ -76,14 +76,3 @@ def test_umap_keeps_two_states_apart():
     )
     centres = here.mean(axis=0), there.mean(axis=0)
     assert (np.linalg.norm(again - centres[0], axis=1) < np.linalg.norm(again - centres[1], axis=1)).mean() > 0.95
-
-
-def test_cells_of_the_generator_alone():
-    data = np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5]])
-    generated = np.array([[0.0, 0.0], [0.0, 1.0], [0.02, 1.0], [0.5, 0.5]])
-    q = chain(4)
-    found = unseen_cells(generated, data, q, bins=10)
-    assert (found.cells, found.visited) == (1, 3)
-    assert found.share == 0.5
-    light = unseen_cells(generated, data, replace(q, log_w=np.array([0.0, -np.inf, -np.inf, 0.0])), bins=10)
-    assert light.population.value == 0.0

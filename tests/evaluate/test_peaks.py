@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import norm
 
 from gibbsian.errors import InputError
-from gibbsian.evaluate.peaks import bootstrap_counts, energy_peaks
+from gibbsian.evaluate.peaks import energy_peaks
 
 
 def second_mode(rng: np.random.Generator, n: int = 10_000, share: float = 0.05, deviation: float = 3.0) -> np.ndarray:
@@ -58,13 +58,6 @@ def test_clashes_are_outside_and_counted():
     assert peaks.count == 1
     assert peaks.n == 900
     assert peaks.outside == pytest.approx(0.1)
-
-
-def test_bootstrap_tells_how_sure_the_count_is():
-    rng = np.random.default_rng(6)
-    sure = bootstrap_counts(second_mode(rng, share=0.3), repeats=5)
-    assert sure[1] == 1.0
-    assert np.array_equal(sure, bootstrap_counts(second_mode(np.random.default_rng(6), share=0.3), repeats=5))
 
 
 def test_too_few_values_are_refused():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gibbsian.errors import InputError
-from gibbsian.evaluate.backbone import Fluctuations, energy_statistics
+from gibbsian.evaluate.backbone import Fluctuations
 from gibbsian.report.backbone import (
     Curve,
     Points,
@@ -10,7 +10,6 @@ from gibbsian.report.backbone import (
     energy_distributions,
     fluctuations,
     lowest_traces,
-    protein_rows,
 )
 from gibbsian.report.distributions import Energies
 from gibbsian.report.svg import DATA, INK, PROPOSAL, REWEIGHTED
@@ -74,32 +73,3 @@ def test_traces_tell_their_energies():
     assert "2 lowest energies, −310 to −300 kJ/mol" in svg
     with pytest.raises(InputError, match="at least one"):
         lowest_traces(start, np.zeros((0, 9, 3)), np.zeros(0))
-
-
-RECORD = {"row": "nll", "target": "reduced", "variant": "hp35-h27", "n": 6, "clipping": "none", "energy_calls": 12000}
-
-
-def test_table_shows_floors_and_names_the_lower_half():
-    energy = energy_statistics(np.array([1.0, 2, 3, 4, 5, np.inf])).as_record("kT")
-    full = RECORD | {
-        "energy": energy,
-        "ess": {"count": 0.6, "fraction": 0.1},
-        "distances": [{"name": "delta_d_backbone", "n": 6, "value": 1.814, "floor": 0.5}],
-    }
-    row, bare = protein_rows([full, RECORD])
-    assert row["delta_d_backbone"] == "1.81 (0.50)"
-    assert row["lower_half"] == "2 ± 0.816"
-    assert row["mean energy"] == "∞"  # what the lower half hides
-    assert row["effective"] == "10 %"
-    assert bare["lower_half"] == bare["effective"] == bare["weighted energy"]
-
-
-@pytest.mark.parametrize("key", ["target", "variant", "n", "clipping", "energy_calls"])
-def test_table_refuses_what_compares_with_nothing(key: str):
-    with pytest.raises(InputError, match=f"record of nll: {key} missing"):
-        protein_rows([RECORD, {name: value for name, value in RECORD.items() if name != key}])
-
-
-def test_table_refuses_two_variants_of_a_molecule():
-    with pytest.raises(InputError, match="variant hp35-h27, hp35-nle; make one table of each"):
-        protein_rows([RECORD, RECORD | {"variant": "hp35-nle"}])

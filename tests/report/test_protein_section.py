@@ -57,6 +57,17 @@ def test_the_page_of_a_protein_has_the_section(pair):
     assert page.count("<table") == page.count("<caption>")
 
 
+def test_peaks_of_the_energies_have_their_population(pair):
+    ensemble, data = pair
+    u = np.where(np.arange(200) < 60, 10.0, -50.0) + np.random.default_rng(0).normal(0, 2, 200)
+    unlikely = replace(ensemble, u=u, log_w=np.where(u > 0, -60.0, 0.0))
+    peaks = results_of(unlikely, data)["backbone"]["energy"]["ensemble"]["peaks"]
+    assert [peak["share"] for peak in peaks] == pytest.approx([0.7, 0.3], abs=0.01)
+    assert [peak["population"]["value"] for peak in peaks] == pytest.approx([1.0, 0.0], abs=1e-9)
+    page = render(results_of(unlikely, data), unlikely, data, [], {}, start=START)
+    assert page.count("Gaussian of the energies at") == 2
+
+
 def test_novel_structures_are_drawn_beside_the_nearest_frame(pair):
     ensemble, data = pair
     results = results_of(*pair)
@@ -64,7 +75,8 @@ def test_novel_structures_are_drawn_beside_the_nearest_frame(pair):
     found = {"n": 200, "threshold": 0.25, "share": 0.05, "population": {"value": 0.01, "error": 0.004}}
     results["backbone"]["novel"] = found | {"structures": [one] * 2}
     page = render(results, ensemble, data, [], {}, start=START, novel=data.positions[:4])
-    for part in (f"{percent(0.05)} of 200 samples", "0.250 nm", with_error(0.01, 0.004), "Traces of 2 novel structures", ">∞<", "−321"):
+    said = (f"{percent(0.05)} of 200 samples", "0.250 nm", with_error(0.01, 0.004))
+    for part in (*said, "Traces of 2 novel structures", ">∞<", "−321"):
         assert part in page, part
     results["backbone"]["novel"] = found | {"structures": []}
     page = render(results, ensemble, data, [], {}, start=START)
@@ -114,25 +126,36 @@ PART = {
     "correlation": None,
     "clashes": [0.0, 0.05],
 }
-REBUILT = {"n": 40, "rebuilt": PART, "minimised": PART | {"correlation": 0.87}, "alone": {"bonds": PART}}
+REBUILT = {
+    "n": 40,
+    "rebuilt": PART,
+    "minimised": PART | {"correlation": 0.87},
+    "alone": {"bonds": PART},
+    "energies": {"given": [-50.0, -42.0, -44.0] * 10, "rebuilt": [-60.0, -51.0, None] * 10},
+}
 
 
 def test_reduced_coordinates_have_a_table_and_their_sentence(pair):
     said = "the reduced ensemble says little about the full one."
     found = {"reconstruction": REBUILT | {"source": "bonds", "sentence": said}, "target": "completed"}
-    section = reconstructed(found)
+    ensemble, data = pair
+    shown = views(ensemble, data, "data")
+    section = reconstructed(found, shown)
     assert section is not None
     assert (section["n"], section["sentence"]) == ("40", said)
     rows = section["rows"]
     assert [row["name"] for row in rows] == ["all that the flow leaves out", "the same, minimised", "bonds alone"]
     assert (rows[0]["ca"], rows[0]["backbone"], rows[0]["correlation"]) == ("–", "0.12 (0.20)", "–")
     assert (rows[0]["clashes"], rows[1]["correlation"]) == ("0 % → 5 %", "0.87")
-    ensemble, data = pair
+    for curve in ("data", "held-out frames", "rebuilt (33", "proposal, as drawn", "reweighted"):
+        assert curve in section["energies"], curve
     page = render(found, ensemble, data, [], {})
     assert "<h2>Backbone</h2>" not in page
     assert f"<strong>{said}</strong>" in page
     assert "40 held-out frames" in page
-    assert reconstructed({"reconstruction": None}) is None
+    assert reconstructed({"reconstruction": None}, shown) is None
+    found["reconstruction"]["energies"]["rebuilt"] = [None] * 30
+    assert (reconstructed(found, shown) or {})["energies"] is None
 
 
 def test_the_target_of_completed_weights_is_a_key_number():

@@ -32,13 +32,9 @@ from gibbsian.workflow.settings import RunSettings, resolve_settings
 SHAPES: dict[str, Mapping[str, Any]] = {
     "default": {},
     "fewer-torsion-layers": {"couplings": (8, 2, 2)},
-    "more-torsion-layers": {"couplings": (16, 2, 2)},
-    "more-narrow-layers": {"couplings": (12, 6, 6)},
     "traded": {"couplings": (8, 6, 6)},
     "wide": {"hidden": 128},
-    "deep": {"depth": 3},
     "bins16": {"bins": 16},
-    "autoregressive": {"layers": "autoregressive", "couplings": (4, 1, 1), "hidden": 128},
     "autoregressive-large": {"layers": "autoregressive", "couplings": (4, 3, 3), "hidden": 128},
 }
 """Replacements in `SplineConfig`, by the name that rows begin with."""
@@ -58,18 +54,20 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Size:
-    """What rows of a system cost: dynamics of the data, training steps, and frames and draws that judge."""
+    """What rows of a system cost: dynamics of the data, shapes and their training steps, frames and draws that judge."""
 
     dynamics: references.Budget
+    shapes: tuple[str, ...] = tuple(SHAPES)
     steps: int = 3_000
     unseen: int = 20_000
     draws: int = 20_000
     rounds: int = 7
 
 
+_DYNAMICS = references.Budget(ns=400, ladders=48, t_max=700, frame_ps=0.4, runs=32, run_ns=2, lag_ps=10)
 SIZES = {
-    name: Size(references.Budget(ns=400, ladders=48, t_max=700, frame_ps=0.4, runs=32, run_ns=2, lag_ps=10))
-    for name in ("ACE-ALA-NME@amber96", "ACE-AAA-NME@amber96")
+    "ACE-ALA-NME@amber96": Size(_DYNAMICS),
+    "ACE-AAA-NME@amber96": Size(_DYNAMICS, shapes=("default", "traded")),
 }
 SPEED, TRAIN_SEED = "speed", 0
 BATCH = 256
@@ -79,7 +77,7 @@ def rows() -> list[RowKey]:
     """Every row, systems from small to large."""
     keys = []
     for system, size in SIZES.items():
-        keys += [RowKey("flows", system, f"{shape}.steps@{size.steps}", TRAIN_SEED) for shape in SHAPES]
+        keys += [RowKey("flows", system, f"{shape}.steps@{size.steps}", TRAIN_SEED) for shape in size.shapes]
         keys += [RowKey("flows", system, SPEED)]
     return keys
 

@@ -4,7 +4,6 @@ Each figure of the paper stands beside what makes it readable: data against data
 instead of the better half.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +25,6 @@ Floats = NDArray[np.float64]
 ANGSTROM = 10.0
 """Angstrom per nm."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.999)
-REQUIRED = ("target", "variant", "n", "clipping", "energy_calls")
-"""Without these a record of an ensemble compares with nothing."""
 _CELLS = 2_000_000
 """Distances held at once."""
 _FRAMES = 4096
@@ -288,21 +285,3 @@ def _moments(values: Floats) -> tuple[float, float]:
     if not np.isfinite(values).all():
         return np.inf, np.inf
     return float(values.mean()), float(values.std())
-
-
-def checked_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a record of an ensemble of a protein that says what it is of.
-
-    Raises
-    ------
-    InputError
-        Unless it says which density was the target, which variant of the molecule, the number of samples, the weights
-        clipped and the energies evaluated.
-    """
-    missing = [key for key in REQUIRED if record.get(key) is None]
-    if missing:
-        raise InputError(
-            f"record of {record.get('row', 'an ensemble')}: {', '.join(missing)} missing; "
-            "without it no two records may share a table"
-        )
-    return record

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gibbsian.chem.topology import Topology
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.geometry import phi_psi
-from gibbsian.ensemble.weights import Estimate, resample
+from gibbsian.ensemble.weights import resample
 from gibbsian.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -108,44 +108,3 @@ def _fit_umap(training: Ensemble, seed: int) -> Umap:
     index = np.unique(resample(training.weights, min(MOST, len(training)), seed=seed))
     features = torsion_features(training.topology, training.positions[index])
     return Umap(umap.UMAP(n_components=2, random_state=seed).fit(features))
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """Cells of the plane that generated conformations visit and data do not.
-
-    Attributes
-    ----------
-    cells, visited
-        Such cells, and all that generated conformations visit.
-    share
-        Of the samples in such cells, equally weighted.
-    population
-        Reweighted, with its standard error.
-    """
-
-    cells: int
-    visited: int
-    share: float
-    population: Estimate
-
-
-def unseen_cells(generated: Floats, data: Floats, q: Ensemble, *, bins: int = 40) -> Unseen:
-    """Find cells that only the generator visits.
-
-    Parameters
-    ----------
-    generated
-        (n, 2) places of the conformations of `q`.
-    data
-        (m, 2) places of training and test data together; the more, the fewer cells are unseen by chance.
-    bins
-        Cells along each axis of the box around all points.
-    """
-    both = np.concatenate([generated, data])
-    low, high = both.min(axis=0), both.max(axis=0)
-    width = np.where(high > low, high - low, 1.0)
-    cell = np.minimum((both - low) / width * bins, bins - 1).astype(np.int64) @ np.array([bins, 1])
-    mine, theirs = cell[: len(generated)], np.unique(cell[len(generated) :])
-    only = ~np.isin(mine, theirs)
-    return Unseen(len(np.unique(mine[only])), len(np.unique(mine)), float(only.mean()), q.expectation(only))

@@ -120,17 +120,6 @@ def energy_peaks(values: ArrayLike, *, low: float | None = None, high: float | N
     return Peaks(fits[int(bic.argmin())], bic, low, high, 1 - len(inside) / len(u), len(inside))
 
 
-def bootstrap_counts(values: ArrayLike, *, repeats: int = 20, seed: int = 0) -> Floats:
-    """Share (3,) of bootstrap resamples of the values (n,) for which one, two and three Gaussians are chosen."""
-    u = np.asarray(values, dtype=np.float64)
-    whole = energy_peaks(u)
-    rng = np.random.default_rng(seed)
-    found = [
-        energy_peaks(u[rng.integers(len(u), size=len(u))], low=whole.low, high=whole.high).count for _ in range(repeats)
-    ]
-    return np.bincount(found, minlength=MOST + 1)[1:] / repeats
-
-
 def _log_parts(x: Floats, shares: Floats, means: Floats, deviations: Floats) -> Floats:
     """Log of share times density, (..., n, k), of Gaussians (..., k) at `x` (n,)."""
     z = (x[:, None] - means[..., None, :]) / deviations[..., None, :]

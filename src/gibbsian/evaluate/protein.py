@@ -8,12 +8,15 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gibbsian.ensemble.atoms import has_fold
 from gibbsian.ensemble.draws import by_weight, drawn, sound
 from gibbsian.ensemble.ensemble import Ensemble
+from gibbsian.errors import InputError
 from gibbsian.evaluate.backbone import backbone_distances, energy_statistics
 from gibbsian.evaluate.clashes import clash_share
+from gibbsian.evaluate.peaks import energy_peaks
 
 Record = dict[str, Any]
 
@@ -41,7 +44,9 @@ def backbone(ensemble: Ensemble, data: Ensemble | None, *, n: int = 2000) -> Rec
         ensemble, with their floors. ``clashes``: of ``data`` and of ``ensemble`` as generated the shares of
         conformations with a clash of heavy atoms (``any``) and of ``backbone`` atoms; coordinates that are not finite
         clash. ``energy``: of both, kT, see `gibbsian.evaluate.backbone.EnergyStatistics.as_record`; the weighted mean
-        is that of the ensemble, the rest as generated.
+        is that of the ensemble, the rest as generated. ``peaks`` are the Gaussians that energies as generated are made
+        of (see `gibbsian.evaluate.peaks.energy_peaks`), each with its population in the ensemble: a peak of the
+        generator is none of the target.
     """
     if not has_fold(ensemble.topology):
         return None
@@ -76,5 +81,27 @@ def _energies(generated: Ensemble, weighted: Ensemble) -> Record | None:
     """Energies of `generated`, drawn by weight, and the mean of `weighted`; None where they are not known."""
     if generated.u is None or weighted.u is None or len(generated) < LEAST:
         return None
-    found = energy_statistics(generated.u[by_weight(generated, len(generated), least=LEAST)])
-    return replace(found, weighted=weighted.expectation(weighted.u)).as_record("kT")
+    u = generated.u[by_weight(generated, len(generated), least=LEAST)]
+    found = replace(energy_statistics(u), weighted=weighted.expectation(weighted.u))
+    return found.as_record("kT") | {"peaks": _peaks(u, weighted)}
+
+
+def _peaks(u: NDArray[np.float64], weighted: Ensemble) -> list[Record]:
+    """Gaussians in energies, the lowest first, and how much of the weighted ensemble is in each; [] of too few."""
+    try:
+        found = energy_peaks(u)
+    except InputError:
+        return []
+    assert weighted.u is not None
+    member = found.members(weighted.u)
+    return [
+        {
+            "mean": float(mean),
+            "sd": float(deviation),
+            "share": float(share),
+            "population": weighted.expectation(member == k)._asdict(),
+        }
+        for k, (mean, deviation, share) in enumerate(
+            zip(found.mixture.means, found.mixture.deviations, found.mixture.shares, strict=True)
+        )
+    ]

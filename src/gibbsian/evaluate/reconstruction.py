@@ -74,12 +74,15 @@ class Reconstruction:
         The same after 50 minimiser steps of both sides.
     alone
         With one class of coordinates frozen and the rest as it was, by `CLASSES`; those the molecule lacks left out.
+    energies
+        Of ``given`` and ``rebuilt`` conformations, kT.
     """
 
     n: int
     rebuilt: Difference
     minimised: Difference
     alone: dict[str, Difference]
+    energies: dict[str, list[float]]
 
     @property
     def source(self) -> str:
@@ -133,7 +136,8 @@ def reconstruction(
     measure = _Measure(topology, potential, temperature)
     given = measure.of(x)
     rebuilt = rebuild(coordinates, x, c0)
-    whole = measure.compare(given, measure.of(rebuilt))
+    made = measure.of(rebuilt)
+    whole = measure.compare(given, made)
     relaxed = [minimise(side, potential, MINIMISER_STEPS)[0] for side in (x, rebuilt)]
     minimised = measure.compare(*(measure.of(side) for side in relaxed))
     alone = {}
@@ -141,7 +145,8 @@ def reconstruction(
         mask = coordinates.frozen.of(*kinds)
         if mask.any():
             alone[name] = measure.compare(given, measure.of(rebuild(coordinates, x, c0, mask)))
-    return Reconstruction(len(x), whole, minimised, alone)
+    energies = {"given": given.u.tolist(), "rebuilt": made.u.tolist()}
+    return Reconstruction(len(x), whole, minimised, alone, energies)
 
 
 def rebuild(coordinates: ReducedCoordinates, x: Tensor, c0: Tensor, mask: np.ndarray | None = None) -> Tensor:

@@ -1,8 +1,7 @@
-"""Table and figures of ensembles of proteins: fluctuations, energies, an embedding, the lowest energies."""
+"""Figures of ensembles of proteins: fluctuations, energies, an embedding, the lowest energies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,9 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from gibbsian.errors import InputError
-from gibbsian.evaluate.backbone import Fluctuations, checked_record
+from gibbsian.evaluate.backbone import Fluctuations
 from gibbsian.report.distributions import Energies, share_outside
-from gibbsian.report.rounding import MISSING, grouped, percent, plain, with_error
+from gibbsian.report.rounding import grouped, percent
 from gibbsian.report.svg import DATA, INK, MUTED, PAPER, REWEIGHTED, RULE, new_figure, style, to_svg
 
 Array = NDArray[np.float64]
@@ -43,60 +42,6 @@ class Points:
     title: str
     colour: str
     points: Array
-
-
-def protein_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the rows of a table of one molecule, as text; figures that a record lacks are dashes.
-
-    Parameters
-    ----------
-    records
-        With ``row`` and what `gibbsian.evaluate.backbone.checked_record` asks for; further ``ess`` (``count``,
-        ``fraction``), ``distances`` (``name``, ``value``, ``floor``; Angstrom) and ``energy`` (see
-        `gibbsian.evaluate.backbone.EnergyStatistics.as_record`).
-
-    Raises
-    ------
-    InputError
-        If a record does not say what it is of, or two are of different variants of the molecule or units of energy.
-    """
-    for record in records:
-        checked_record(record)
-    for name, found in (
-        ("variant", {str(record["variant"]) for record in records}),
-        ("unit of energy", {str(record["energy"]["unit"]) for record in records if record.get("energy")}),
-    ):
-        if len(found) > 1:
-            raise InputError(f"table of proteins: {name} {', '.join(sorted(found))}; make one table of each")
-    return [_row(record) for record in records]
-
-
-def _row(record: Mapping[str, Any]) -> dict[str, str]:
-    energy, ess = record.get("energy") or {}, record.get("ess") or {}
-    weighted, every, half = (energy.get(name) or {} for name in ("weighted", "all", "lower_half"))
-    row = {
-        "row": str(record.get("row", "")),
-        "target": str(record["target"]),
-        "samples": grouped(record["n"]),
-        "clipping": str(record["clipping"]),
-        "energy calls": grouped(record["energy_calls"]),
-        "effective": percent(ess["fraction"]) if ess else MISSING,
-        "weighted energy": with_error(weighted.get("value"), weighted.get("error")),
-        "mean energy": _spread(every),
-        "median energy": with_error((energy.get("quantiles") or {}).get("0.5"), None),
-        "lower_half": _spread(half),
-    }
-    for one in record.get("distances") or ():
-        row[str(one["name"])] = f"{one['value']:.2f} ({one['floor']:.2f})"
-    return row
-
-
-def _spread(moments: Mapping[str, float]) -> str:
-    if not moments:
-        return MISSING
-    if not np.isfinite(moments["mean"]):
-        return "∞"
-    return f"{plain(moments['mean'])} ± {plain(moments['sd'], 3)}"
 
 
 def fluctuations(curves: Sequence[Curve]) -> str:

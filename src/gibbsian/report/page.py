@@ -119,7 +119,7 @@ def render(
         "energy": drawings.energy_plot(shown),
         "transported": shown.transported is not None,
         "protein": protein(results, shown, start, novel),
-        "reconstruction": reconstructed(results),
+        "reconstruction": reconstructed(results, shown),
         "pair_distances": drawings.pair_distance_plot(shown),
         "basins": basin_rows(results),
         "basins_left_out": basins_left_out(results),

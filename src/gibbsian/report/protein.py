@@ -86,7 +86,23 @@ def _energy_rows(data: Mapping[str, Any] | None, ensemble: Mapping[str, Any] | N
     ):
         values = (MISSING if side is None else _energy(side[group][key]) for side in (data, ensemble))
         rows.append((words, *values, MISSING))
-    return rows
+    return rows + _peak_rows(ensemble.get("peaks") or [])
+
+
+def _peak_rows(peaks: list[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return where the energies as generated have several Gaussians the share of each, and its population."""
+    if len(peaks) < 2:
+        return []
+    words = "Gaussian of the energies at {} ± {} kT"
+    return [
+        (
+            words.format(plain(peak["mean"], 3), plain(peak["sd"], 2)),
+            MISSING,
+            percent(peak["share"]),
+            with_error(**peak["population"]),
+        )
+        for peak in peaks
+    ]
 
 
 def _energy(value: float | None) -> str:
