@@ -54,7 +54,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Size:
-    """What rows of a system cost: dynamics of the data, shapes and their training steps, frames and draws that judge."""
+    """What rows of a system cost: dynamics, shapes and their training steps, and frames and draws that judge."""
 
     dynamics: references.Budget
     shapes: tuple[str, ...] = tuple(SHAPES)
