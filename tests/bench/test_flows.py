@@ -31,7 +31,7 @@ def made(place: tables.Place, row: str) -> Row:
     return flows.run(keys[0], place)
 
 
-@pytest.mark.parametrize("shape", ["default", "autoregressive"])
+@pytest.mark.parametrize("shape", ["default", "autoregressive-large"])
 def test_a_shape_is_trained_and_judged_on_frames_that_it_has_not_seen(place, shape):
     row = made(place, f"{shape}.steps@4")
     assert row.metrics["nll"].value is not None
