@@ -102,7 +102,7 @@ class Method:
     likelihood, reverse_kl, refit
         Stages before: maximum likelihood of replica exchange, reverse KL, refit on own samples.
     joined
-        Whether half as many frames of the simulation as there are draws join each step.
+        Whether a tenth as many frames of the simulation as there are draws join each step: more are learnt by heart.
     """
 
     annealing: Mapping[str, Any] | None = None
@@ -133,7 +133,7 @@ METHODS: dict[str, Method] = {
     "mass-transport": Method({"method": "mass-transport"}),
     "mass-transport-long": Method({"method": "mass-transport"}, long=True),
     "likelihood+mass-transport": Method({"method": "mass-transport"}, likelihood=True),
-    "joined": Method({"method": "mass-transport", "fit_steps": 200}, likelihood=True, joined=True),
+    "joined": Method({"method": "mass-transport", "lr": 1e-3}, likelihood=True, joined=True),
 }
 """Methods by the name that their rows begin with; those without likelihood start from the broad prior."""
 
@@ -165,7 +165,7 @@ def settings_of(name: str, size: Size, system: str, seed: int) -> RunSettings:
     if method.annealing is not None:
         calls = size.joined if method.joined else size.long if method.long else size.calls
         shared = {"calls": calls, "samples": size.samples, "fit_steps": size.fit_steps, "lr": 2e-3}
-        shared["frames"] = size.samples // 2 if method.joined else 0
+        shared["frames"] = size.samples // 10 if method.joined else 0
         given |= {"annealing": {**shared, **method.annealing}, "training": {"ema": 0.99}}
     return resolve_settings(given, "bench annealing")
 
