@@ -67,6 +67,15 @@ def test_a_flow_is_judged_on_both_its_targets(place: tables.Place, variant: str)
     assert row.metrics["energy_calls_training"].value == calls_of(variant, TINY)
 
 
+def test_energies_are_drawn_beside_those_of_the_data(place: tables.Place) -> None:
+    rows = [made(place, "data", None), made(place, "nll")]
+    drawn = split_flow.figures(rows)
+    assert list(drawn) == [f"energies_{NAME}"]
+    for label in ("data", "rebuilt", "nll"):
+        assert label in drawn[f"energies_{NAME}"]
+    assert split_flow.figures([]) == {}
+
+
 def test_a_stage_costs_what_it_continues_too(place: tables.Place) -> None:
     costs = [made(place, name).metrics["core_seconds_training"].value for name in ("nll", "nll+w2+kl")]
     assert costs[0] is not None

@@ -17,6 +17,7 @@ from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey, read_row
 from gibbsian.bench.sbg_methods import drawing
 from gibbsian.bench.sbg_work import Desk, data, equal_cost, reference
+from gibbsian.bench.split_flow_figures import figures as figures
 from gibbsian.bench.split_flow_training import (
     SIZES,
     VARIANTS,

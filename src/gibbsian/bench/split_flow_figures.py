@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gibbsian.bench.rows import Metric
+from gibbsian.bench.rows import Metric, Row
 from gibbsian.bench.sbg_metrics import against_basins, basin_figures, combined, single
 from gibbsian.bench.sbg_work import Desk, thinned
 from gibbsian.coords.reduced import ReducedCoordinates
@@ -19,6 +19,7 @@ from gibbsian.evaluate.clashes import clash_share
 from gibbsian.evaluate.reconstruction import rebuild, reconstruction
 from gibbsian.models.split_flow import SplitFlow
 from gibbsian.potentials import potential
+from gibbsian.report.benchmarks import Box, energy_boxes
 from gibbsian.sampling.forward import forward_ess
 from gibbsian.targets.base import Target
 
@@ -26,6 +27,31 @@ COMPARED = 2_000
 """Conformations of each side in distances, and frames that are rebuilt."""
 REBUILT = 200
 """Frames whose error of reconstruction is taken apart."""
+SHOWN = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles of energies that are drawn."""
+
+
+def figures(rows: Sequence[Row]) -> dict[str, str]:
+    """Draw energies as generated, all of them, beside those of the data and of rebuilt frames: SVG by name."""
+    found = {}
+    for system in dict.fromkeys(row.key.system for row in rows):
+        mine = [row for row in rows if row.key.system == system]
+        pairs = [(row.key.row, _box(row, "")) for row in mine]
+        pairs[1:1] = [("rebuilt", _box(row, "rebuilt_")) for row in mine if row.key.row == "data"]
+        boxes = [Box(label, quantiles) for label, quantiles in pairs if quantiles is not None]
+        if boxes:
+            found[f"energies_{system}"] = energy_boxes(boxes)
+    return found
+
+
+def _box(row: Row, head: str) -> tuple[float, float, float, float, float] | None:
+    names = [f"{head}energy_quantile_{q:g}" for q in SHOWN]
+    if not set(names) <= set(row.metrics):
+        return None
+    low, first, middle, third, high = (
+        np.inf if (value := row.metrics[name].value) is None else value for name in names
+    )
+    return low, first, middle, third, high
 
 
 def generated(ensemble: Ensemble, test: Ensemble) -> dict[str, Metric]:
@@ -40,6 +66,7 @@ def generated(ensemble: Ensemble, test: Ensemble) -> dict[str, Metric]:
         "energy": Metric(energies.mean, energies.deviation),
         "energy_median": Metric(energies.quantiles[0.5]),
         "energy_lower_half": Metric(energies.lower_half_mean, energies.lower_half_deviation),
+        **{f"energy_quantile_{q:g}": Metric(energies.quantiles[q]) for q in SHOWN},
         "energies_not_finite": Metric(1 - energies.finite / energies.n),
         "clashes": Metric(clash_share(ensemble.topology, ensemble.positions)),
         "backbone_clashes": Metric(clash_share(ensemble.topology, ensemble.positions, "backbone")),

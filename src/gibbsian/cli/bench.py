@@ -118,7 +118,7 @@ def draw_figures(choice: Choice, results: Path | None, folder: Path) -> None:
     if not drawn:
         raise InputError(
             f"{choice.table}: no figures of these rows; sbg has some of its curves, speeds and steps, annealing has "
-            "some of its trainings"
+            "some of its trainings, split-flow has energies"
         )
     for path in write_figures(drawn, folder):
         _console().print(f"wrote: {path}")

@@ -1,4 +1,4 @@
-"""Figures of benchmark tables: times per system and method, effective size against cost, distances against levels."""
+"""Figures of benchmark tables: times, effective size against cost, distances against levels, quantiles of energies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +45,14 @@ class Mark:
 
     label: str
     value: float
+
+
+@dataclass(frozen=True)
+class Box:
+    """Quantiles of one set of energies in kT: 5, 25, 50, 75 and 95 %; infinite where energies are."""
+
+    label: str
+    quantiles: tuple[float, float, float, float, float]
 
 
 def inference_time(bars: Sequence[Bar], samples: int = 10_000) -> str:
@@ -159,6 +167,26 @@ def distance_against_levels(
         figure.legend(handles, labels, loc="outside upper left", ncols=4, borderaxespad=0.2)
         described = ", ".join(curve.label for curve in energy)
         return to_svg(figure, "distance against levels", f"Distances against the annealing steps: {described}")
+
+
+def energy_boxes(boxes: Sequence[Box]) -> str:
+    """Quantiles of energies above the median of the first, one line each, linear to 100 kT and logarithmic beyond."""
+    zero = boxes[0].quantiles[2]
+    with style():
+        figure, (axis,) = new_figure(6.6, 0.7 + 0.32 * len(boxes))
+        for place, box in enumerate(boxes):
+            low, first, middle, third, high = (float(np.clip(q - zero, -1e12, 1e12)) for q in box.quantiles)
+            colour = MUTED if place == 0 else SERIES[0]
+            axis.plot([low, high], [place, place], color=colour, lw=1.0)
+            axis.plot([first, third], [place, place], color=colour, lw=6.0, alpha=0.5, solid_capstyle="butt")
+            axis.plot(middle, place, "|", color=colour, ms=11, mew=2.0)
+        axis.set_xscale("symlog", linthresh=100.0, linscale=1.5)
+        axis.set(xlabel=f"potential energy above the median of {boxes[0].label} / kT")
+        axis.set_yticks(range(len(boxes)), [box.label for box in boxes])
+        axis.invert_yaxis()
+        axis.grid(axis="x")
+        axis.set_axisbelow(True)
+        return to_svg(figure, "energies", f"Quantiles of energies: {', '.join(box.label for box in boxes)}")
 
 
 def write_figures(figures: Mapping[str, str], folder: Path) -> list[Path]:
