@@ -178,10 +178,10 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
         drawn = draw_annealed(run.ema, job.target, job.temperature, settings, seed)
     else:
         drawn = draw_plain(run.ema, job.target, settings.samples, seed)
+    both = None if job.simulated is None else join(drawn, job.simulated, run.ema, job.target, run.generator)
+    learnt, step, place = (drawn, *choose(drawn, progress.place, job)) if both is None else (*both, progress.place)
     spent = progress.calls
-    progress = replace(progress, draws=progress.draws + 1, calls=spent + drawn.calls)
-    both = job.simulated and join(drawn, job.simulated, run.ema, job.target, run.generator)
-    step, place = choose(drawn, progress.place, job) if not both else (both[1], progress.place)
+    progress = replace(progress, draws=progress.draws + 1, calls=spent + learnt.calls)
     figures = _figures(run, drawn, step)
     if step.ess < settings.ess_floor:
         if progress.refused + 1 >= MOST_REFUSED:
@@ -190,10 +190,7 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
                 f"{step.ess:.1g} (floor {settings.ess_floor:g}); raise samples, start hotter or lower ess_floor"
             )
         return replace(progress, refused=progress.refused + 1), figures | {"refused": "yes"}
-    if both:
-        drawn = both[0]
-        progress = replace(progress, calls=spent + drawn.calls)
-    frames, generations = learn_from(run, drawn, step, settings, job.training.rare_share)
+    frames, generations = learn_from(run, learnt, step, settings, job.training.rare_share)
     loss = fit(run, frames, generations, job, spent, progress.calls)
     place = Place(place.steps + 1, step.powers.b, 1.0)
     figures |= {"refused": "no", "loss": loss, "generations": generations}
