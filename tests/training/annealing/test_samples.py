@@ -26,7 +26,7 @@ def frames(n: int = N) -> Frames:
     return Frames(x[:, None], torch.zeros(n, dtype=torch.float64))
 
 
-def joined(flow: OneAtom, n: int = N, m: int = 5_000) -> tuple[Drawn, tuple[Drawn, Weighted] | None]:
+def joined(flow: OneAtom, n: int = N, m: int = 5_000) -> tuple[Drawn, tuple[Drawn, Weighted]]:
     extended = Extended(target(), flow.log_gauge)
     drawn = draw_plain(flow, extended, n, seed=1)
     return drawn, join(drawn, Simulated(Source(frames(), m), []), flow, extended, torch.Generator().manual_seed(2))
@@ -39,9 +39,7 @@ def flow(tmp_path_factory) -> OneAtom:
 
 def test_both_parts_together_are_weighted_for_the_target(flow):
     """Log Z is known to be 0, the means of the mixture as well."""
-    drawn, both = joined(flow)
-    assert both is not None
-    pool, step = both
+    drawn, (pool, step) = joined(flow)
     assert pool.calls == drawn.calls + 5_000
     assert len(pool.x) == N + 5_000
     assert float(torch.logsumexp(step.log_w, 0)) - math.log(len(pool.x)) == pytest.approx(0.0, abs=0.02)
@@ -51,8 +49,12 @@ def test_both_parts_together_are_weighted_for_the_target(flow):
     torch.testing.assert_close(mean.float(), SHARES @ MEANS, atol=0.01, rtol=0)
 
 
-def test_frames_wait_until_the_draws_tell_log_z():
-    assert joined(OneAtom(), n=int(LEAST_EFFECTIVE))[1] is None
+def test_frames_stand_alone_until_the_draws_tell_log_z():
+    drawn, (alone, step) = joined(OneAtom(), n=int(LEAST_EFFECTIVE), m=50)
+    assert len(alone.x) == 50
+    assert alone.calls == drawn.calls + 50
+    assert torch.equal(step.log_w, torch.zeros(50).double())
+    assert step.powers.final
 
 
 def test_frames_bring_back_a_mode_that_the_flow_has_lost(tmp_path):

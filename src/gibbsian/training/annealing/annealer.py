@@ -178,8 +178,11 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
         drawn = draw_annealed(run.ema, job.target, job.temperature, settings, seed)
     else:
         drawn = draw_plain(run.ema, job.target, settings.samples, seed)
-    both = None if job.simulated is None else join(drawn, job.simulated, run.ema, job.target, run.generator)
-    learnt, step, place = (drawn, *choose(drawn, progress.place, job)) if both is None else (*both, progress.place)
+    learnt, place = drawn, progress.place
+    if job.simulated is None:
+        step, place = choose(drawn, place, job)
+    else:
+        learnt, step = join(drawn, job.simulated, run.ema, job.target, run.generator)
     spent = progress.calls
     progress = replace(progress, draws=progress.draws + 1, calls=spent + learnt.calls)
     figures = _figures(run, drawn, step)

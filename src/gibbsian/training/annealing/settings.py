@@ -31,8 +31,8 @@ class Annealing:
     calls
         Energy evaluations that may be spent.
     samples, frames
-        Draws of each step, and frames of the simulation that join them as draws of the target; as soon as they do,
-        every step leads there, for then no weight is large.
+        Draws of each step, and frames of the simulation that join them as draws of the target. With frames every step
+        leads there, whatever the method, for no weight is large then.
     fit_steps, batch, lr, warmup
         Training steps after each draw, and conformations of each; the learning rate, reached in so many steps, from
         where it falls by a cosine to zero when the calls are spent.
