@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gibbsian.report.rounding import INFINITE, fixed, percent, with_error
+from gibbsian.report.rounding import INFINITE, percent, plain, with_error
 from gibbsian.report.svg import DATA, REWEIGHTED, new_figure, style, to_svg
 
 DRAWN = 3
@@ -37,7 +37,7 @@ def novel_section(found: Mapping[str, Any] | None, pairs: NDArray[np.floating] |
 
 def _row(one: Mapping[str, Any]) -> dict[str, str]:
     lengths = {name: f"{one[name]:.3f}" for name in ("distance", "drift", "nearest")}
-    energies = {name: INFINITE if one[name] is None else fixed(one[name], 0) for name in ("before", "after")}
+    energies = {name: INFINITE if one[name] is None else plain(one[name], 3) for name in ("before", "after")}
     return lengths | energies
 
 
