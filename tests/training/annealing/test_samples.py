@@ -49,12 +49,23 @@ def test_both_parts_together_are_weighted_for_the_target(flow):
     torch.testing.assert_close(mean.float(), SHARES @ MEANS, atol=0.01, rtol=0)
 
 
-def test_frames_stand_alone_until_the_draws_tell_log_z():
-    drawn, (alone, step) = joined(OneAtom(), n=int(LEAST_EFFECTIVE), m=50)
-    assert len(alone.x) == 50
-    assert alone.calls == drawn.calls + 50
-    assert torch.equal(step.log_w, torch.zeros(50).double())
-    assert step.powers.final
+def test_draws_that_do_not_tell_log_z_are_refused_and_change_nothing(tmp_path):
+    drawn, (same, step) = joined(OneAtom(), n=int(LEAST_EFFECTIVE), m=50)
+    assert same is drawn
+    assert step.ess == 0.0
+    flow = OneAtom()
+    before = {name: tensor.clone() for name, tensor in flow.state_dict().items()}
+    with pytest.raises(InputError, match="5 steps in a row were refused"):
+        anneal(
+            flow,
+            target(),
+            300.0,
+            replace(QUICK, samples=int(LEAST_EFFECTIVE), frames=50),
+            TRAINING,
+            tmp_path,
+            frames=frames(),
+        )
+    assert all(torch.equal(tensor, before[name]) for name, tensor in flow.state_dict().items())
 
 
 def test_frames_bring_back_a_mode_that_the_flow_has_lost(tmp_path):

@@ -190,7 +190,8 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
         if progress.refused + 1 >= MOST_REFUSED:
             raise RefusedError(
                 f"annealing: {MOST_REFUSED} steps in a row were refused, the last with an effective fraction of "
-                f"{step.ess:.1g} (floor {settings.ess_floor:g}); raise samples, start hotter or lower ess_floor"
+                f"{step.ess:.1g} (floor {settings.ess_floor:g}); raise samples, train longer before, "
+                "start hotter or lower ess_floor"
             )
         return replace(progress, refused=progress.refused + 1), figures | {"refused": "yes"}
     frames, generations = learn_from(run, learnt, step, settings, job.training.rare_share)

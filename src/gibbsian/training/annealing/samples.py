@@ -25,7 +25,7 @@ from gibbsian.training.data import Frames, Source, draw_batch, enrich
 from gibbsian.training.trainable import CHUNK, Trainable
 
 LEAST_EFFECTIVE = 20.0
-"""Draws that must be effective for p to be learnt from beside frames; fewer do not tell Z."""
+"""Draws that must be effective for p before frames join them; fewer do not tell Z."""
 ITERATIONS, CLOSE = 1000, 1e-7
 LARGEST_CORRECTION = 10.0
 
@@ -41,17 +41,15 @@ class Simulated(NamedTuple):
 def join(
     drawn: Drawn, simulated: Simulated, model: Trainable, target: Extended, generator: torch.Generator
 ) -> tuple[Drawn, Weighted]:
-    """Add frames to draws as one sample of the mixture, weighted for p; frames alone where draws do not tell log Z."""
+    """Add frames to draws as one sample of the mixture, weighted for p; draws that do not tell log Z are worth 0."""
     plain = weigh(drawn.log_q, drawn.log_p, FINAL)
+    if effective(plain.log_w) < LEAST_EFFECTIVE:
+        return drawn, replace(plain, ess=0.0)
     x = model.augment(draw_batch([simulated.source], simulated.groups, generator), generator)
     log_q = torch.cat([model.log_prob(part).double() for part in x.split(CHUNK)])
-    log_p, calls = -target.u(x).double(), drawn.calls + len(x)
-    if effective(plain.log_w) < LEAST_EFFECTIVE:
-        alone = Drawn(x.float(), log_q, log_p, torch.zeros_like(log_p), calls)
-        return alone, replace(plain, log_w=alone.log_w, ess=1.0)
-    log_q, log_p = torch.cat([drawn.log_q, log_q]), torch.cat([drawn.log_p, log_p])
+    log_q, log_p = torch.cat([drawn.log_q, log_q]), torch.cat([drawn.log_p, -target.u(x).double()])
     log_w = mixture_weights(log_q, log_p, len(drawn.x), plain.log_z)
-    both = Drawn(torch.cat([drawn.x, x.float()]), log_q, log_p, log_w, calls)
+    both = Drawn(torch.cat([drawn.x, x.float()]), log_q, log_p, log_w, drawn.calls + len(x))
     return both, replace(plain, log_w=log_w, ess=effective(log_w) / len(log_w))
 
 
