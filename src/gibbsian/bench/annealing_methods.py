@@ -55,6 +55,7 @@ SIZES = {
         samples=40_000,
         fit_steps=100,
         steps=3_000,
+        left_out=("joined",),
     ),
     "ACE-AAA-NME@amber96": Size(
         Budget(_MEDIUM, contiguous_ns=0, steps=0, transported_once=0, draws=(100_000,)),
