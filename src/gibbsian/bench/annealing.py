@@ -23,8 +23,9 @@ from gibbsian.bench.rows import Metric, Row, RowKey, read_row
 from gibbsian.bench.sbg_methods import draw_by
 from gibbsian.bench.sbg_metrics import judge_of, judged
 from gibbsian.bench.sbg_training import Fitted
-from gibbsian.bench.sbg_work import DATA_SEED, Desk, equal_cost, reference, thinned
+from gibbsian.bench.sbg_work import DATA_SEED, Desk, equal_cost, reference
 from gibbsian.bench.tables import Place
+from gibbsian.ensemble.draws import thinned
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.errors import InputError
 from gibbsian.evaluate.comparison import basins_known

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from gibbsian.bench import references
 from gibbsian.bench.account import spent_in
@@ -12,8 +12,7 @@ from gibbsian.bench.sbg_work import Budget, Desk
 from gibbsian.progress import Report, silent
 from gibbsian.workflow.settings import RunSettings, resolve_settings
 
-_SMALL = references.Budget(ns=400, ladders=48, t_max=700, frame_ps=0.4, runs=32, run_ns=2, lag_ps=10)
-_MEDIUM = replace(_SMALL, lag_ps=20)
+_MEDIUM = replace(references.DENSE, lag_ps=20)
 _LARGE = references.Budget(ns=30, ladders=16, t_max=700, frame_ps=0.4, runs=32, run_ns=0.5, lag_ps=20)
 _VARIANTS = ("refit", "mass-transport-long", "likelihood+mass-transport")
 
@@ -48,7 +47,7 @@ class Size:
 
 SIZES = {
     "ACE-ALA-NME@amber96": Size(
-        Budget(_SMALL, contiguous_ns=0, steps=0, transported_once=0, draws=(100_000,)),
+        Budget(references.DENSE, contiguous_ns=0, steps=0, transported_once=0, draws=(100_000,)),
         calls=3_000_000,
         long=9_000_000,
         joined=3_000_000,
@@ -98,20 +97,22 @@ class Method:
     ----------
     annealing
         Replacements of `Annealing`; None for none.
-    long
-        Whether it takes its time.
+    spends
+        Which of the energy evaluations of `Size`.
     likelihood, reverse_kl, refit
         Stages before: maximum likelihood of replica exchange, reverse KL, refit on own samples.
-    joined
-        Whether a tenth as many frames of the simulation as there are draws join each step: more are learnt by heart.
     """
 
     annealing: Mapping[str, Any] | None = None
-    long: bool = False
+    spends: Literal["calls", "long", "joined"] = "calls"
     likelihood: bool = False
     reverse_kl: bool = False
     refit: bool = False
-    joined: bool = False
+
+    @property
+    def joined(self) -> bool:
+        """Whether a tenth as many frames as there are draws join each step: more are learnt by heart."""
+        return self.spends == "joined"
 
     @property
     def on_data(self) -> bool:
@@ -132,9 +133,9 @@ METHODS: dict[str, Method] = {
     "ladder": Method({**HOT, "method": "ladder", "hottest": 700.0, "rungs": 8}, likelihood=True),
     "trust-region": Method({"method": "trust-region"}),
     "mass-transport": Method({"method": "mass-transport"}),
-    "mass-transport-long": Method({"method": "mass-transport"}, long=True),
+    "mass-transport-long": Method({"method": "mass-transport"}, spends="long"),
     "likelihood+mass-transport": Method({"method": "mass-transport"}, likelihood=True),
-    "joined": Method({"method": "mass-transport", "lr": 1e-3}, likelihood=True, joined=True),
+    "joined": Method({"method": "mass-transport", "lr": 1e-3}, spends="joined", likelihood=True),
 }
 """Methods by the name that their rows begin with; those without likelihood start from the broad prior."""
 
@@ -164,8 +165,12 @@ def settings_of(name: str, size: Size, system: str, seed: int) -> RunSettings:
     given: dict[str, Any] = {"recipe": "spline", "seed": seed, "system": {"source": system}}
     given |= {"stages": stages, "model": SHAPE}
     if method.annealing is not None:
-        calls = size.joined if method.joined else size.long if method.long else size.calls
-        shared = {"calls": calls, "samples": size.samples, "fit_steps": size.fit_steps, "lr": 2e-3}
+        shared = {
+            "calls": getattr(size, method.spends),
+            "samples": size.samples,
+            "fit_steps": size.fit_steps,
+            "lr": 2e-3,
+        }
         shared["frames"] = size.samples // 10 if method.joined else 0
         given |= {"annealing": {**shared, **method.annealing}, "training": {"ema": 0.99}}
     return resolve_settings(given, "bench annealing")

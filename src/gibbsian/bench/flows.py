@@ -20,8 +20,9 @@ from gibbsian.bench.account import spent_in
 from gibbsian.bench.hardware import hardware
 from gibbsian.bench.rows import Metric, Row, RowKey
 from gibbsian.bench.sbg_training import fit_once
-from gibbsian.bench.sbg_work import Budget, Desk, reference, thinned
+from gibbsian.bench.sbg_work import Budget, Desk, reference
 from gibbsian.bench.tables import Place
+from gibbsian.ensemble.draws import thinned
 from gibbsian.models.layers import coupling
 from gibbsian.models.spline import SplineConfig, SplineFlow
 from gibbsian.progress import Report, silent
@@ -64,10 +65,9 @@ class Size:
     rounds: int = 7
 
 
-_DYNAMICS = references.Budget(ns=400, ladders=48, t_max=700, frame_ps=0.4, runs=32, run_ns=2, lag_ps=10)
 SIZES = {
-    "ACE-ALA-NME@amber96": Size(_DYNAMICS),
-    "ACE-AAA-NME@amber96": Size(_DYNAMICS, shapes=("default", "traded")),
+    "ACE-ALA-NME@amber96": Size(references.DENSE),
+    "ACE-AAA-NME@amber96": Size(references.DENSE, shapes=("default", "traded")),
 }
 SPEED, TRAIN_SEED = "speed", 0
 BATCH = 256

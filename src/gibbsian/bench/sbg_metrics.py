@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from gibbsian.bench.rows import Metric
-from gibbsian.bench.sbg_work import Budget, Desk, known_basins, reference, slow_modes, thinned
+from gibbsian.bench.sbg_work import Budget, Desk, known_basins, reference, slow_modes
 from gibbsian.ensemble.basins import basin_masks
 from gibbsian.ensemble.distances import torus_w2
+from gibbsian.ensemble.draws import thinned
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.reference import RARE, ReferenceBasin
 from gibbsian.ensemble.weights import Estimate, resample

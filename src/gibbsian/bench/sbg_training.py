@@ -9,7 +9,8 @@ import torch
 
 from gibbsian.bench.account import Meter, metered, spent_in
 from gibbsian.bench.sbg_proposals import PROPOSALS, ProposalRecipe, settings_of
-from gibbsian.bench.sbg_work import Desk, data, thinned, training_data
+from gibbsian.bench.sbg_work import Desk, data, training_data
+from gibbsian.ensemble.draws import thinned
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.models.registry import Flow, load_flow
 from gibbsian.models.storage import read_tensors, write_tensors

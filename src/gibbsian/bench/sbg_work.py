@@ -23,7 +23,6 @@ from gibbsian.chem.system import System
 from gibbsian.dynamics.exchange import ExchangeSettings
 from gibbsian.dynamics.simulate import simulate
 from gibbsian.ensemble.basins import basin_masks
-from gibbsian.ensemble.draws import by_weight
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.geometry import ramachandran
 from gibbsian.ensemble.reference import Reference, ReferenceBasin, load_reference
@@ -204,12 +203,6 @@ def known_basins(desk: Desk, ensemble: Ensemble) -> tuple[tuple[ReferenceBasin, 
     masks = basin_masks(ensemble.topology, ensemble.positions)
     found = (ReferenceBasin(name, ensemble.free_energy(m), ensemble.expectation(m)) for name, m in masks.items())
     return tuple(found), "reference ensemble, not certified"
-
-
-def thinned(ensemble: Ensemble, most: int, seed: int = 0) -> Ensemble:
-    """Draw by weight as many conformations as the weights are worth, at most `most`; all weigh the same then."""
-    index = by_weight(ensemble, most, seed=seed)
-    return replace(ensemble.take(index), log_w=np.zeros(len(index)))
 
 
 def training_data(desk: Desk, law: str, held_out: tuple[float, int], report: Report = silent) -> Ensemble:

@@ -10,9 +10,10 @@ import torch
 
 from gibbsian.bench.rows import Metric, Row
 from gibbsian.bench.sbg_metrics import against_basins, basin_figures, combined, single
-from gibbsian.bench.sbg_work import Desk, thinned
+from gibbsian.bench.sbg_work import Desk
 from gibbsian.coords.reduced import ReducedCoordinates
 from gibbsian.ensemble.atoms import has_fold
+from gibbsian.ensemble.draws import thinned
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.evaluate.backbone import backbone_distances, energy_statistics, rmsf
 from gibbsian.evaluate.clashes import clash_share
@@ -27,8 +28,8 @@ COMPARED = 2_000
 """Conformations of each side in distances, and frames that are rebuilt."""
 REBUILT = 200
 """Frames whose error of reconstruction is taken apart."""
-SHOWN = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Quantiles of energies that are drawn."""
+SHOWN = {"energy_5": 0.05, "energy_25": 0.25, "energy_median": 0.5, "energy_75": 0.75, "energy_95": 0.95}
+"""Quantiles of energies that are drawn, by name."""
 
 
 def figures(rows: Sequence[Row]) -> dict[str, str]:
@@ -45,7 +46,7 @@ def figures(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _box(row: Row, head: str) -> tuple[float, float, float, float, float] | None:
-    names = [f"{head}energy_quantile_{q:g}" for q in SHOWN]
+    names = [f"{head}{name}" for name in SHOWN]
     if not set(names) <= set(row.metrics):
         return None
     low, first, middle, third, high = (
@@ -64,9 +65,8 @@ def generated(ensemble: Ensemble, test: Ensemble) -> dict[str, Metric]:
     energies = energy_statistics(ensemble.u)
     metrics = {
         "energy": Metric(energies.mean, energies.deviation),
-        "energy_median": Metric(energies.quantiles[0.5]),
         "energy_lower_half": Metric(energies.lower_half_mean, energies.lower_half_deviation),
-        **{f"energy_quantile_{q:g}": Metric(energies.quantiles[q]) for q in SHOWN},
+        **{name: Metric(energies.quantiles[q]) for name, q in SHOWN.items()},
         "energies_not_finite": Metric(1 - energies.finite / energies.n),
         "clashes": Metric(clash_share(ensemble.topology, ensemble.positions)),
         "backbone_clashes": Metric(clash_share(ensemble.topology, ensemble.positions, "backbone")),

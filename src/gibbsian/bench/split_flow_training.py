@@ -51,9 +51,8 @@ class Size:
     repeats: int = 3
 
 
-_PEPTIDE = references.Budget(ns=400, ladders=48, t_max=700, frame_ps=0.4, runs=32, run_ns=2, lag_ps=10)
 _FOLDED = references.Budget(
-    ns=20,
+    ns=10,
     ladders=32,
     t_max=300,
     frame_ps=1,
@@ -80,15 +79,15 @@ _PROTEIN = Size(
 
 SIZES = {
     "ACE-ALA-NME@amber96": Size(
-        _PEPTIDE,
-        _PEPTIDE,
+        references.DENSE,
+        references.DENSE,
         SplitFlowConfig(completion="flow"),
         steps=3_000,
         baseline_steps=6_000,
         later_steps=500,
     ),
     "HP35-N27": _PROTEIN,
-    "protein-G": replace(_PROTEIN, data=replace(_FOLDED, ns=10), steps=600, baseline_steps=1_200, later_steps=60),
+    "protein-G": replace(_PROTEIN, data=replace(_FOLDED, ns=6.4), steps=600, baseline_steps=1_200, later_steps=60),
 }
 """Systems from small to large; proteins with what two cores afford."""
 

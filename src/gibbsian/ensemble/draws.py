@@ -34,3 +34,9 @@ def sound(ensemble: Ensemble) -> Ensemble:
 def by_weight(ensemble: Ensemble, most: int, *, least: int = 1, seed: int = 0) -> NDArray[np.int64]:
     """Draw conformations by weight, `most` of them or as many as the weights are worth, and at least so many."""
     return resample(ensemble.weights, max(least, min(most, int(ensemble.ess))), seed=seed)
+
+
+def thinned(ensemble: Ensemble, most: int, seed: int = 0) -> Ensemble:
+    """Draw by weight as many conformations as the weights are worth, at most `most`; all weigh the same then."""
+    index = by_weight(ensemble, most, seed=seed)
+    return replace(ensemble.take(index), log_w=np.zeros(len(index)))

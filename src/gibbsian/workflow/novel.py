@@ -1,6 +1,5 @@
 """What a run with a protein says of samples that resemble none of its training data."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from gibbsian.chem.topology import Topology
 from gibbsian.coords.align import superpose
 from gibbsian.ensemble.atoms import shape_atoms
-from gibbsian.ensemble.draws import by_weight, sound
+from gibbsian.ensemble.draws import sound, thinned
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.evaluate.novelty import Minimised, Novelty, novel_structures, novelty
 from gibbsian.potentials.base import Potential
@@ -40,7 +39,7 @@ def novel(
     """
     samples = sound(ensemble)
     samples = samples.take(np.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).astype(np.int64))
-    known, test = _even(training, KNOWN), _even(held_out, SAMPLES)
+    known, test = thinned(training, KNOWN), thinned(held_out, SAMPLES)
     found = novelty(samples, known, test, report=report)
     minima = novel_structures(samples, found, known, potential, most=FURTHEST)
     record = {
@@ -51,12 +50,6 @@ def novel(
         "structures": _structures(found, minima),
     }
     return record, _pairs(ensemble.topology, minima.positions, known.positions[found.nearest[minima.index]])
-
-
-def _even(ensemble: Ensemble, most: int) -> Ensemble:
-    """Draw frames by weight; all weigh the same then."""
-    taken = ensemble.take(by_weight(ensemble, most))
-    return replace(taken, log_w=np.zeros(len(taken)))
 
 
 def _structures(found: Novelty, minima: Minimised) -> list[dict[str, float]]:
@@ -73,9 +66,5 @@ def _structures(found: Novelty, minima: Minimised) -> list[dict[str, float]]:
 def _pairs(topology: Topology, minima: NDArray[np.float32], frames: NDArray[np.float32]) -> Pairs:
     weights = torch.zeros(topology.n_atoms, dtype=torch.float64)
     weights[shape_atoms(topology)] = 1.0
-    placed = [
-        superpose(torch.tensor(frame[None]).double(), torch.tensor(minimum).double(), weights)[0].numpy()
-        for minimum, frame in zip(minima, frames, strict=True)
-    ]
-    both = [one for minimum, frame in zip(minima, placed, strict=True) for one in (minimum, frame[0])]
-    return np.array(both, dtype=np.float32).reshape(-1, topology.n_atoms, 3)
+    placed, _ = superpose(torch.from_numpy(frames).double(), torch.from_numpy(minima).double(), weights)
+    return np.stack([minima, placed.numpy().astype(np.float32)], axis=1).reshape(-1, topology.n_atoms, 3)

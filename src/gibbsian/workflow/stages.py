@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from gibbsian.chem.convert import write_pdb
 from gibbsian.dynamics.collect import load_simulation
 from gibbsian.dynamics.simulate import simulate
 from gibbsian.dynamics.stream import Stream, streamed
-from gibbsian.ensemble.draws import by_weight
+from gibbsian.ensemble.draws import thinned
 from gibbsian.ensemble.ensemble import Ensemble
 from gibbsian.ensemble.export import export
 from gibbsian.ensemble.readers import read_frames
@@ -124,7 +123,8 @@ def _sample(run: Run, report: Report) -> dict[str, Any]:
 def _evaluate(run: Run, report: Report) -> dict[str, Any]:
     ensemble, data = Ensemble.load(run.folder.samples), load_data(run)
     flow = load_flow(run.folder.model / FLOW)
-    held_out = _held_out(run, data, flow)
+    training, unseen = split(data, run.settings.training.held_out, run.settings.training.seed)
+    held_out = _posed(run, unseen, flow)
     certified = for_molecule(load_reference(run.system.key), run.system.topology)
     results = evaluate(
         ensemble,
@@ -140,7 +140,7 @@ def _evaluate(run: Run, report: Report) -> dict[str, Any]:
     if isinstance(flow, SplitFlow):
         results["reconstruction"] = reduced(flow, held_out, run.system)
     if results["backbone"]:
-        results["backbone"]["novel"] = _novel(run, ensemble, data, report)
+        results["backbone"]["novel"] = _novel(run, ensemble, training, unseen, report)
     others = load_scan(run)
     if others:
         results["temperatures"] = against_temperature(others, data)
@@ -152,9 +152,8 @@ def _evaluate(run: Run, report: Report) -> dict[str, Any]:
     return {}
 
 
-def _novel(run: Run, ensemble: Ensemble, data: Ensemble, report: Report) -> dict[str, Any]:
+def _novel(run: Run, ensemble: Ensemble, training: Ensemble, held_out: Ensemble, report: Report) -> dict[str, Any]:
     """Compare samples with what the flow learnt from, and write those that resemble none of it."""
-    training, held_out = split(data, run.settings.training.held_out, run.settings.training.seed)
     record, pairs = novel(ensemble, training, held_out, potential(run.system), report)
     if len(pairs):
         write_pdb(run.folder.novel, run.system.topology, pairs)
@@ -163,16 +162,15 @@ def _novel(run: Run, ensemble: Ensemble, data: Ensemble, report: Report) -> dict
     return plain(record)
 
 
-def _held_out(run: Run, data: Ensemble, flow: Flow) -> Ensemble:
+def _posed(run: Run, unseen: Ensemble, flow: Flow) -> Ensemble:
     """Unseen frames in the gauge of the flow, drawn by weight: hot ones that matter to nothing stay out.
 
     Not more of them than samples, because a density may cost as much as a sample.
     """
-    _, held_out = split(data, run.settings.training.held_out, run.settings.training.seed)
-    most = min(FORWARD_FRAMES, run.settings.sampling.n)
-    drawn = held_out.take(by_weight(held_out, most, seed=run.settings.seed))
-    moved = flow.augment(torch.from_numpy(drawn.positions), torch.Generator().manual_seed(run.settings.seed))
-    return replace(drawn, positions=moved.numpy(), log_w=np.zeros(len(drawn)))
+    seed = run.settings.seed
+    drawn = thinned(unseen, min(FORWARD_FRAMES, run.settings.sampling.n), seed)
+    moved = flow.augment(torch.from_numpy(drawn.positions), torch.Generator().manual_seed(seed))
+    return replace(drawn, positions=moved.numpy())
 
 
 def _report(run: Run, report: Report) -> dict[str, Any]:

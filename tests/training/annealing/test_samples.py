@@ -10,7 +10,7 @@ from one_atom import MEANS, QUICK, SHARES, TRAINING, OneAtom, target, weighted
 from gibbsian.errors import InputError
 from gibbsian.targets.extended import Extended
 from gibbsian.training.annealing.annealer import anneal
-from gibbsian.training.annealing.samples import LEAST_EFFECTIVE, Simulated, bounded, join
+from gibbsian.training.annealing.samples import LEAST_EFFECTIVE, bounded, join
 from gibbsian.training.annealing.transport import Drawn, draw_plain
 from gibbsian.training.annealing.weights import FINAL, Weighted, weigh
 from gibbsian.training.data import Frames, Source
@@ -29,7 +29,7 @@ def frames(n: int = N) -> Frames:
 def joined(flow: OneAtom, n: int = N, m: int = 5_000) -> tuple[Drawn, tuple[Drawn, Weighted]]:
     extended = Extended(target(), flow.log_gauge)
     drawn = draw_plain(flow, extended, n, seed=1)
-    return drawn, join(drawn, Simulated(Source(frames(), m), []), flow, extended, torch.Generator().manual_seed(2))
+    return drawn, join(drawn, Source(frames(), m), [], flow, extended, torch.Generator().manual_seed(2))
 
 
 @pytest.fixture(scope="module")

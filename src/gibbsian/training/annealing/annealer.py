@@ -23,7 +23,7 @@ from gibbsian.progress import Report, silent
 from gibbsian.targets.base import Target
 from gibbsian.targets.extended import Extended
 from gibbsian.training.annealing.controllers import Controller, Place
-from gibbsian.training.annealing.samples import Simulated, bounded, join, learn_from, refreshed
+from gibbsian.training.annealing.samples import bounded, join, learn_from, refreshed
 from gibbsian.training.annealing.settings import Annealing
 from gibbsian.training.annealing.transport import Drawn, draw_annealed, draw_plain
 from gibbsian.training.annealing.weights import FINAL, Weighted, effective, weigh
@@ -73,7 +73,7 @@ class Annealer:
     training: TrainSettings
     controller: Controller
     groups: list[Symmetry]
-    simulated: Simulated | None
+    simulated: Source | None
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,14 @@ def anneal(
         raise InputError("annealing: frames needs a simulation; give one, or leave it out")
     place = Path(folder)
     make_folder(place)
-    groups = symmetry_groups(model.topology)
     job = Annealer(
         Extended(target, model.log_gauge),
         temperature,
         settings,
         training,
         settings.controller(temperature),
-        groups,
-        Simulated(Source(frames, settings.frames), groups) if settings.frames > 0 and frames is not None else None,
+        symmetry_groups(model.topology),
+        Source(frames, settings.frames) if settings.frames > 0 and frames is not None else None,
     )
     key = _fingerprint(model, job)
     run = load_checkpoint(place, key, model, training) or Run.begin(model, training.seed)
@@ -182,7 +181,7 @@ def advance(run: Run, progress: Progress, job: Annealer) -> tuple[Progress, dict
     if job.simulated is None:
         step, place = choose(drawn, place, job)
     else:
-        learnt, step = join(drawn, job.simulated, run.ema, job.target, run.generator)
+        learnt, step = join(drawn, job.simulated, job.groups, run.ema, job.target, run.generator)
     spent = progress.calls
     progress = replace(progress, draws=progress.draws + 1, calls=spent + learnt.calls)
     figures = _figures(run, drawn, step)
@@ -268,7 +267,7 @@ def _figures(run: Run, drawn: Drawn, step: Weighted) -> dict[str, float | str]:
 def _fingerprint(model: Any, job: Annealer) -> str:
     digest = hashlib.sha256(json.dumps([asdict(job.settings), asdict(job.training), asdict(model.config)]).encode())
     digest.update(str(job.temperature).encode())
-    frames = job.simulated.source.frames if job.simulated is not None else None
+    frames = job.simulated.frames if job.simulated is not None else None
     for tensor in (*model.state_dict().values(), *((frames.log_w,) if frames is not None else ())):
         digest.update(tensor.detach().numpy().tobytes())
     return digest.hexdigest()

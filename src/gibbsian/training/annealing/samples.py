@@ -10,7 +10,6 @@ which is the acceptance ratio of Bennett (J. Comput. Phys. 22, 245 (1976)).
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,22 +29,23 @@ ITERATIONS, CLOSE = 1000, 1e-7
 LARGEST_CORRECTION = 10.0
 
 
-class Simulated(NamedTuple):
-    """Frames of a simulation of the target, how many join the draws of a step, and what they are relabelled by."""
-
-    source: Source
-    groups: list[Symmetry]
-
-
 @torch.no_grad()
 def join(
-    drawn: Drawn, simulated: Simulated, model: Trainable, target: Extended, generator: torch.Generator
+    drawn: Drawn,
+    simulated: Source,
+    groups: list[Symmetry],
+    model: Trainable,
+    target: Extended,
+    generator: torch.Generator,
 ) -> tuple[Drawn, Weighted]:
-    """Add frames to draws as one sample of the mixture, weighted for p; draws that do not tell log Z are worth 0."""
+    """Add frames to draws as one sample of the mixture, weighted for p; draws that do not tell log Z are worth 0.
+
+    As many frames as a batch of `simulated` has, relabelled by the symmetries `groups`.
+    """
     plain = weigh(drawn.log_q, drawn.log_p, FINAL)
     if effective(plain.log_w) < LEAST_EFFECTIVE:
         return drawn, replace(plain, ess=0.0)
-    x = model.augment(draw_batch([simulated.source], simulated.groups, generator), generator)
+    x = model.augment(draw_batch([simulated], groups, generator), generator)
     log_q = torch.cat([model.log_prob(part).double() for part in x.split(CHUNK)])
     log_q, log_p = torch.cat([drawn.log_q, log_q]), torch.cat([drawn.log_p, -target.u(x).double()])
     log_w = mixture_weights(log_q, log_p, len(drawn.x), plain.log_z)
