@@ -88,13 +88,15 @@ def test_the_laplace_function():
     assert abs(SPREAD - 0.28209) < 1e-5
 
 
-def test_a_new_unit_is_almost_closed():
+@pytest.mark.parametrize(("n", "positions"), [(5, ()), (5, ("t5",)), (50, ("t5",))])
+def test_a_new_unit_reads_neighbours_and_is_almost_closed_to_others(n, positions):
     torch.manual_seed(0)
-    made, x = GatedAttention(CONFIG, PLACES, NONE).double().requires_grad_(False), tokens(3, 5)
-    h = made.norm(x)
-    u, _, v = functional.silu(made.inner(h)).split([10, 8, 10], -1)
-    closed = x + made.outer(u * 0.0061 * v.sum(1, keepdim=True))
-    assert torch.allclose(made(x, x[:, :0]), closed, atol=1e-3)
+    config, places = replace(CONFIG, positions=positions), torch.arange(n)
+    made, x = GatedAttention(config, places, NONE).double().requires_grad_(False), tokens(3, n)
+    u, _, v = functional.silu(made.inner(made.norm(x))).split([10, 8, 10], -1)
+    near = (places - places[:, None]).abs() < (8 if positions else 0)
+    weights = torch.where(near, 0.5, 0.0061).double()
+    assert torch.allclose(made(x, x[:, :0]), x + made.outer(u * (weights @ v)), atol=3e-3)
 
 
 def test_scale_norm_gives_all_tokens_one_length():

@@ -23,6 +23,7 @@ from gibbsian.potentials import potential
 from gibbsian.report.benchmarks import Box, energy_boxes
 from gibbsian.sampling.forward import forward_ess
 from gibbsian.targets.base import Target
+from gibbsian.training.trainable import CHUNK
 
 COMPARED = 2_000
 """Conformations of each side in distances, and frames that are rebuilt."""
@@ -107,17 +108,22 @@ def on_slice(run: Ensemble) -> dict[str, Metric]:
 
 
 @torch.no_grad()
-def likelihoods(flow: SplitFlow, test: Ensemble, target: Target) -> dict[str, Metric]:
+def likelihoods(flow: SplitFlow, test: Ensemble, target: Target, n: int) -> dict[str, Metric]:
     """Held-out negative log-likelihood of the free coordinates and of all, and the forward effective size."""
-    frames = thinned(test, COMPARED)
-    x = torch.from_numpy(frames.positions).double()
-    free, _ = flow.coordinates.from_x(x)
+    frames = thinned(test, n)
+    found = [_likelihood(flow, part.double()) for part in torch.from_numpy(frames.positions).split(CHUNK)]
     metrics = {}
-    for name, nll in (("nll_free", -flow.log_prob_free(free)), ("nll", -flow.log_prob(x))):
-        values = nll.numpy()[np.isfinite(nll.numpy())]
+    for name, nll in zip(("nll_free", "nll"), torch.cat(found, 1).numpy(), strict=True):
+        values = nll[np.isfinite(nll)]
         metrics[name] = Metric(float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))))
     forward = forward_ess(flow, target, frames)
     return metrics | {"forward_ess_fraction": Metric(forward.fraction), "missed_share": Metric(forward.missed)}
+
+
+def _likelihood(flow: SplitFlow, x: torch.Tensor) -> torch.Tensor:
+    """Negative log density (2, B) of free coordinates and of all."""
+    free, _ = flow.coordinates.from_x(x)
+    return -torch.stack([flow.log_prob_free(free), flow.log_prob(x)])
 
 
 def of_data(desk: Desk, training: Ensemble, test: Ensemble, coordinates: ReducedCoordinates) -> dict[str, Metric]:

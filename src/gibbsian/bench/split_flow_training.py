@@ -66,9 +66,9 @@ _REPLICAS = replace(_FOLDED, ns=0.2, ladders=4, t_max=400)
 _PROTEIN = Size(
     _FOLDED,
     _REPLICAS,
-    SplitFlowConfig(head="per_variable", rotors=False, base="von-mises"),
-    steps=800,
-    baseline_steps=1_600,
+    SplitFlowConfig(rotors=False, base="von-mises"),
+    steps=2_000,
+    baseline_steps=8_000,
     later_steps=100,
     batch=64,
     kl_batch=64,
@@ -82,12 +82,12 @@ SIZES = {
         references.DENSE,
         references.DENSE,
         SplitFlowConfig(completion="flow"),
-        steps=3_000,
-        baseline_steps=6_000,
+        steps=6_000,
+        baseline_steps=11_000,
         later_steps=500,
     ),
     "HP35-N27": _PROTEIN,
-    "protein-G": replace(_PROTEIN, data=replace(_FOLDED, ns=6.4), steps=600, baseline_steps=1_200, later_steps=60),
+    "protein-G": replace(_PROTEIN, data=replace(_FOLDED, ns=6.4), steps=1_500, baseline_steps=6_000),
 }
 """Systems from small to large; proteins with what two cores afford."""
 

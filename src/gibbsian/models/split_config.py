@@ -36,7 +36,7 @@ class SplitConfig:
     norm
         Normalisation of the tokens that enter: by their length or over their numbers.
     head
-        One linear map from tokens to spline parameters for all variables, or one for each.
+        One linear map from tokens to spline parameters for each variable, or one for all.
     dropout
         Share of the attention's output dropped when likelihoods are trained.
     base
@@ -56,16 +56,16 @@ class SplitConfig:
         If a number is out of its range, a name is unknown, or the baseline has a backbone channel.
     """
 
-    backbone: int = 8
+    backbone: int = 4
     full: int = 4
     bins: int = 8
-    width: int = 64
-    key: int = 32
-    value: int = 64
+    width: int = 32
+    key: int = 16
+    value: int = 32
     positions: Sequence[Position] = ("rotary", "t5")
     attention: Attention = "laplace"
     norm: Norm = "scale"
-    head: Head = "shared"
+    head: Head = "per_variable"
     dropout: float = 0.0
     base: Base = "uniform"
     conditioner: Conditioning = "gated-attention"
@@ -114,9 +114,9 @@ def _refusal(name: str, value: Any, advice: str) -> InputError:
 
 
 PRESETS = {
-    "paper": SplitConfig(backbone=48, full=10, dropout=0.1),
+    "paper": SplitConfig(backbone=48, full=10, width=64, key=32, value=64, head="shared", dropout=0.1),
     "small": SplitConfig(),
-    "ci": SplitConfig(backbone=4, full=2, width=32),
+    "ci": SplitConfig(full=2, head="shared"),
     "nsf": SplitConfig(backbone=0, full=58, conditioner="mlp"),
 }
-"""Sizes by name: of the paper, for peptides, for tests, and the baseline of the paper."""
+"""Sizes by name: of the paper, for CPUs, for tests, and the baseline of the paper."""

@@ -136,9 +136,7 @@ class SplitCore(nn.Module):
         periodic = torch.from_numpy(np.array(variables.periodic))
         plan = [(torch.from_numpy(changed), torch.from_numpy(kept)) for changed, kept in _plan(variables, config)]
         self.identity = TokenIdentity(variables, config) if config.conditioner == "gated-attention" else None
-        self.couplings = nn.ModuleList(
-            TokenCoupling(config, *pair, periodic, statistics.mean, statistics.sd) for pair in plan
-        )
+        self.couplings = nn.ModuleList(TokenCoupling(config, *pair, periodic) for pair in plan)
         flat = config.base == "uniform"
         concentration = torch.zeros_like(statistics.concentration) if flat else statistics.concentration
         self.base = ProductBase(periodic, statistics.centre, torch.where(periodic, concentration, 0.0))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gibbsian.models.layers.positions import BUCKETS, rotary_waves, rotate, t5_buckets
+from gibbsian.models.layers.positions import is_near, rotary_waves, rotate, t5_buckets
 from gibbsian.models.split_config import SplitConfig
 
 MEAN = math.sqrt(0.5)
@@ -62,8 +62,10 @@ class GatedAttention(nn.Module):
         self.outer = nn.Linear(config.value, config.width)
         self.gain = nn.Parameter(_NARROW * torch.randn(2, 1, config.key))
         self.offset = nn.Parameter(torch.zeros(2, 1, config.key))
-        self.bias = nn.Parameter(torch.zeros(BUCKETS)) if "t5" in config.positions else None
         self._bias_scale = math.sqrt(config.width) * self._scale
+        # Closed to all tokens, attention learns slowly; neighbours along the chain are read from the start.
+        bias = is_near() * (MEAN / self._bias_scale)
+        self.bias = nn.Parameter(bias) if "t5" in config.positions else None
         self._rotary = "rotary" in config.positions
         self.waves: Tensor
         self.other_waves: Tensor

@@ -7,7 +7,7 @@ from torch import Tensor
 
 BUCKETS = 32
 """Half of them for tokens before the reader, half for those after."""
-MAX_DISTANCE = 128
+NEAR, MAX_DISTANCE = BUCKETS // 4, 128
 ROTARY_CHANNELS = 32
 _LONGEST_WAVE = 10_000.0
 
@@ -18,13 +18,18 @@ def t5_buckets(distance: Tensor) -> Tensor:
     Distances below 8 have a bucket each, larger ones share eight that widen with the logarithm up to 128. Positive
     distances take the upper half.
     """
-    half = BUCKETS // 2
-    exact = half // 2
+    half, exact = BUCKETS // 2, NEAR
     size = distance.abs()
     # Base two, so that the edges at powers of two are exact.
     octaves = torch.log2(size.clamp_min(1).double() / exact) / math.log2(MAX_DISTANCE / exact)
     wide = (exact + torch.floor(octaves * (half - exact)).long()).clamp_max(half - 1)
     return torch.where(size < exact, size, wide) + half * (distance > 0)
+
+
+def is_near() -> Tensor:
+    """Return 1 for buckets of a single distance, those of near tokens, and 0 for the others (32,)."""
+    near = (torch.arange(BUCKETS) % (BUCKETS // 2)) < NEAR
+    return near.to(torch.get_default_dtype())
 
 
 def rotary_waves(places: Tensor, channels: int) -> Tensor:

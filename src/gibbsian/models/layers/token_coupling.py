@@ -65,7 +65,8 @@ class TokenConditioner(nn.Module):
         """Parameters (B, hidden, 3 K + 1) for values (B, kept, 2) of kept tokens and identities (n, D) of all."""
         hidden = identity.index_select(0, self.hidden) + (self.values.bias + self.flag)
         kept = self.values(circle) + identity.index_select(0, self.kept)
-        return self.head(self.attention(hidden[None], kept, drop=drop))
+        # Attention adds up what single tokens say; only what bends the sum lets kept variables act together.
+        return self.head(functional.silu(self.attention(hidden[None], kept, drop=drop)))
 
 
 class MLPConditioner(nn.Module):
@@ -92,8 +93,8 @@ def count_mlp(config: SplitConfig, n_hidden: int, n_kept: int) -> int:
 class TokenCoupling(nn.Module):
     """Transform some variables by splines whose parameters depend on others.
 
-    The splines are those of `gibbsian.models.layers.coupling`; new weights are the identity. Kept variables enter by
-    the cosine and sine of their angle.
+    The splines are those of `gibbsian.models.layers.coupling`; new weights are the identity. Kept variables enter as
+    points of the unit circle. Bond angles themselves hardly move on it, so the range of their splines is one turn.
 
     Parameters
     ----------
@@ -103,27 +104,21 @@ class TokenCoupling(nn.Module):
         Columns, which are the places of tokens too. Columns in neither pass by unseen.
     periodic
         (n,) True for turns on the circle.
-    mean, sd
-        (n,) of each angle in rad; a variable `v` on the line is the angle ``mean + sd v``.
     """
 
-    def __init__(
-        self, config: SplitConfig, changed: Tensor, kept: Tensor, periodic: Tensor, mean: Tensor, sd: Tensor
-    ) -> None:
+    def __init__(self, config: SplitConfig, changed: Tensor, kept: Tensor, periodic: Tensor) -> None:
         super().__init__()
         self.bound = config.bound
         self.changed: Tensor
         self.kept: Tensor
         self.circular: Tensor
-        self.mean: Tensor
-        self.sd: Tensor
-        dtype = torch.get_default_dtype()
+        self.scale: Tensor
+        scale = torch.where(periodic, 2.0 * torch.pi, torch.pi / config.bound)[kept].to(torch.get_default_dtype())
         for name, value in (
             ("changed", changed),
             ("kept", kept),
             ("circular", periodic[changed]),
-            ("mean", torch.where(periodic, 0.0, mean)[kept].to(dtype)),
-            ("sd", torch.where(periodic, 2.0 * torch.pi, sd)[kept].to(dtype)),
+            ("scale", scale),
         ):
             self.register_buffer(name, value, persistent=False)
         make = MLPConditioner if config.conditioner == "mlp" else TokenConditioner
@@ -141,7 +136,7 @@ class TokenCoupling(nn.Module):
         return self._transform(v, identity, inverse=True, drop=False)
 
     def _transform(self, v: Tensor, identity: Tensor | None, *, inverse: bool, drop: bool) -> tuple[Tensor, Tensor]:
-        angle = torch.addcmul(self.mean, v[:, self.kept], self.sd)
+        angle = v[:, self.kept] * self.scale
         circle = torch.stack([angle.cos(), angle.sin()], -1)
         if isinstance(self.conditioner, MLPConditioner):
             p = self.conditioner(circle)
