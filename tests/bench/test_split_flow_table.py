@@ -28,6 +28,7 @@ TINY = Size(
     kl_batch=16,
     draws=200,
     repeats=2,
+    unseen=400,
 )
 
 

@@ -109,7 +109,7 @@ def _flow(key: RowKey, desk: Desk, size: Size, report: Report) -> tuple[dict[str
     place = folder_of(desk, key.row, seed)
     sliced = _draws(SliceProposal(flow), desk, size, place / "slice", 0, report)
     completed = [_draws(flow, desk, size, place / f"draws.{k}", k, report) for k in range(size.repeats)]
-    metrics = figures_of.likelihoods(flow, test, target, 2 * size.draws)
+    metrics = figures_of.likelihoods(flow, test, target, size.unseen)
     metrics |= figures_of.weighted(completed, desk) | figures_of.on_slice(sliced) | figures_of.generated(sliced, test)
     metrics |= {
         "parameters": Metric(sum(p.numel() for p in flow.core.parameters())),

@@ -35,6 +35,8 @@ class Size:
         Atoms whose distances the stages with W2 compare.
     draws, repeats
         Conformations drawn of each target, and how often.
+    unseen
+        Frames of the independent simulation for likelihoods.
     """
 
     data: references.Budget
@@ -47,8 +49,9 @@ class Size:
     kl_batch: int = 128
     generated: str = "all"
     w2_atoms: str = "backbone"
-    draws: int = 10_000
+    draws: int = 100_000
     repeats: int = 3
+    unseen: int = 20_000
 
 
 _FOLDED = references.Budget(
@@ -75,6 +78,7 @@ _PROTEIN = Size(
     generated="slice",
     draws=2_000,
     repeats=1,
+    unseen=4_000,
 )
 
 SIZES = {
@@ -83,7 +87,7 @@ SIZES = {
         references.DENSE,
         SplitFlowConfig(completion="flow"),
         steps=6_000,
-        baseline_steps=11_000,
+        baseline_steps=12_000,
         later_steps=500,
     ),
     "HP35-N27": _PROTEIN,
@@ -139,14 +143,16 @@ def settings_of(name: str, size: Size, system: str, topology: Topology, seed: in
     """Resolve the settings of a stage."""
     variant = VARIANTS[name]
     stage: dict[str, Any] = {"name": name, "batch": size.batch}
+    training: dict[str, Any] = {"w2": {"atoms": size.w2_atoms}}
     if variant.parent is None:
         stage |= {"steps": size.baseline_steps if variant.baseline else size.steps}
+        training |= {"patience": stage["steps"]}
     else:
         stage |= {"steps": size.later_steps, "lr": 5e-4, "kl_batch": size.kl_batch, "keep": "last"}
         stage |= {"generated": size.generated, **variant.weights}
     model = plain(size.model, topology) if variant.baseline else size.model
     given = {"recipe": "split-flow", "seed": seed, "system": {"source": system}, "stages": [stage]}
-    given |= {"model": asdict(model), "training": {"w2": {"atoms": size.w2_atoms}}}
+    given |= {"model": asdict(model), "training": training}
     return resolve_settings(given, "bench split-flow")
 
 
