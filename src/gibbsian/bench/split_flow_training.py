@@ -88,7 +88,7 @@ SIZES = {
         SplitFlowConfig(completion="flow"),
         steps=6_000,
         baseline_steps=12_000,
-        later_steps=500,
+        later_steps=2_000,
     ),
     "HP35-N27": _PROTEIN,
     "protein-G": replace(_PROTEIN, data=replace(_FOLDED, ns=6.4), steps=1_500, baseline_steps=6_000),
