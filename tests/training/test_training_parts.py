@@ -9,7 +9,7 @@ from gibbsian.testing.backbone import backbone_positions, backbone_topology
 from gibbsian.training.buffer import Buffer
 from gibbsian.training.data import Frames, Source, enrich, split
 from gibbsian.training.improve import sources_of
-from gibbsian.training.losses import mean_loss, reverse_kl
+from gibbsian.training.losses import STEEPEST, U_HIGH, gentle, mean_loss, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 
 ATOM = Topology(("C",), ("C",), np.zeros(1, dtype=np.int64), ("X",), ("1",), np.zeros((0, 2), dtype=np.int64))
@@ -52,11 +52,21 @@ def test_draws_follow_the_weights():
     assert torch.allclose(share, torch.tensor([0.1, 0.2, 0.0, 0.7]), atol=0.02)
 
 
-def test_reverse_kl_feels_clashes_only_weakly():
-    u = torch.tensor([-5.0, 1e6], requires_grad=True)
-    (grad,) = torch.autograd.grad(reverse_kl(u, torch.zeros(2), drop=0), u)
-    assert grad[0] == 0.5
-    assert 0 < float(grad[1]) < 1e-5
+def test_a_clash_pulls_no_harder_than_thermal_motion_may():
+    x = torch.zeros(4, 4, 3, dtype=torch.float64, requires_grad=True)
+    gradient = torch.randn(4, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gradient = (
+        gradient
+        / gradient.flatten(1).norm(dim=1)[:, None, None]
+        * torch.tensor([10.0, 2e3, 1e30, torch.inf])[:, None, None]
+    )
+    u = gentle(torch.tensor([-5.0, 20.0, 1e20, torch.inf]).double(), gradient, x)
+    assert u[:2].tolist() == [-5.0, 20.0]
+    assert U_HIGH < float(u[2].detach()) < U_HIGH + 50.0
+    (pull,) = torch.autograd.grad(reverse_kl(u, torch.zeros(4).double(), drop=0), x)
+    assert torch.allclose(3.0 * pull[:2], gradient[:2])
+    assert torch.allclose(3.0 * pull[2], gradient[2] * (2 * STEEPEST / 1e30))
+    assert torch.equal(pull[3], torch.zeros(4, 3).double())
 
 
 def test_reverse_kl_drops_the_highest_energies_and_what_is_not_finite():

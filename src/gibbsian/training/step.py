@@ -13,7 +13,7 @@ from gibbsian.targets.extended import Extended
 from gibbsian.threads import quick_products
 from gibbsian.training.checkpoint import Run
 from gibbsian.training.distance_w2 import DistanceW2
-from gibbsian.training.losses import mean_loss, pull, reverse_kl
+from gibbsian.training.losses import gentle, mean_loss, pull, reverse_kl
 from gibbsian.training.stages import Stage, TrainSettings
 from gibbsian.training.streams import NOISE, generator_of
 from gibbsian.training.trainable import Trainable, at_temperature
@@ -103,7 +103,8 @@ def _loss(
         draw = run.model.rsample_slice if stage.generated == "slice" else run.model.rsample
         generated, log_q = draw(stage.kl_batch, run.generator)
         if stage.w_kl > 0 and goals.target is not None:
-            shares["kl"] = reverse_kl(goals.target.u(generated), log_q, stage.kl_drop)
+            u = gentle(*goals.target.u_and_grad(generated.detach()), generated)
+            shares["kl"] = reverse_kl(u, log_q, stage.kl_drop)
             loss = loss + stage.w_kl * shares["kl"]
         if stage.w_w2 > 0 and goals.w2 is not None:
             shares["w2"] = goals.w2(generated)
