@@ -113,5 +113,5 @@ def test_every_variant_has_settings_that_a_run_takes() -> None:
     topology = built_in("HP35-N27").topology
     for name, variant in VARIANTS.items():
         (stage,) = settings_of(name, size, "HP35-N27", topology, 0).stages
-        assert (stage.w_kl > 0, stage.w_w2 > 0) == ("w_kl" in variant.weights, "w_w2" in variant.weights)
+        assert (stage.w_kl > 0, stage.w_w2 > 0) == ("kl" in variant.losses, "w2" in variant.losses)
         assert stage.generated == ("all" if variant.parent is None else "slice")
