@@ -26,8 +26,10 @@ class Size:
         Simulations for training and testing, and the replica exchange that is continued to the cost of the flows.
     model
         Of the split flow; its baseline has as many couplings and parameters.
-    steps, baseline_steps, later_steps
-        Of maximum likelihood, of that of the baseline, which takes as many core-seconds, and of each stage after it.
+    steps, baseline_steps
+        Of maximum likelihood, and of that of the baseline, which takes as many core-seconds.
+    later_steps, later_lr
+        Of each stage after it.
     batch, kl_batch, generated
         As in `gibbsian.training.stages.Stage`.
     w2_atoms
@@ -46,6 +48,7 @@ class Size:
     steps: int
     baseline_steps: int
     later_steps: int
+    later_lr: float = 5e-4
     batch: int = 256
     kl_batch: int = 128
     generated: str = "all"
@@ -74,7 +77,8 @@ _PROTEIN = Size(
     SplitFlowConfig(rotors=False, base="von-mises"),
     steps=2_000,
     baseline_steps=8_000,
-    later_steps=100,
+    later_steps=900,
+    later_lr=1e-3,
     batch=64,
     kl_batch=64,
     generated="slice",
@@ -152,7 +156,7 @@ def settings_of(name: str, size: Size, system: str, topology: Topology, seed: in
         stage |= {"steps": size.baseline_steps if variant.baseline else size.steps}
         training |= {"patience": stage["steps"]}
     else:
-        stage |= {"steps": size.later_steps, "lr": 5e-4, "kl_batch": size.kl_batch, "keep": "last"}
+        stage |= {"steps": size.later_steps, "lr": size.later_lr, "kl_batch": size.kl_batch, "keep": "last"}
         weights = {"w2": size.w_w2, "kl": W_KL}
         stage |= {"generated": size.generated, **{f"w_{loss}": weights[loss] for loss in variant.losses}}
     model = plain(size.model, topology) if variant.baseline else size.model
