@@ -152,6 +152,18 @@ def test_conformations_that_are_not_finite_are_left_out():
     assert torch.isnan(loss(broken[-2:]))
 
 
+def test_single_precision_rounds_far_below_the_floor():
+    data, x = shaken(helix(1000, residues=8)), batch(shaken(helix(64, residues=8, seed=1), seed=2))
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        loss, moved = distance_w2(data, W2Settings("backbone"), dtype=dtype), x.clone().requires_grad_()
+        value = loss(moved)
+        found.append((float(value.detach()), torch.autograd.grad(value, moved)[0]))
+    (value, gradient), (rounded, other) = found
+    assert abs(rounded - value) < 1e-3 * distance_w2(data, W2Settings("backbone")).floor(64).value
+    assert float((other - gradient).norm()) < 1e-3 * float(gradient.norm())
+
+
 def test_coinciding_atoms_have_a_finite_gradient():
     loss = distance_w2(helix(50), W2Settings("backbone"))
     x = batch(helix(20, seed=1))

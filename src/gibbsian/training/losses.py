@@ -31,8 +31,8 @@ def pull(log_q: Tensor, teacher: Tensor) -> Tensor:
 def gentle(u: Tensor, gradient: Tensor, x: Tensor) -> Tensor:
     """Reduced energies (B,), tamed in value, that pull at `x` (B, n_atoms, 3) with their gradient, but bounded.
 
-    Each conformation pulls as hard as a thermal one at most. Unbounded, a few clashes decide about the whole step; the
-    logarithm of the energy instead pulls so little that a flow would rather spread out.
+    Each conformation pulls at most twice as hard as in thermal motion. Unbounded, a few clashes decide about the whole
+    step; the logarithm of the energy instead pulls so little that a flow would rather spread out.
     """
     most = STEEPEST * math.sqrt(x.shape[1])
     size = torch.linalg.vector_norm(gradient, dim=(1, 2), keepdim=True)
