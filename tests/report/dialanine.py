@@ -178,6 +178,6 @@ def info() -> dict:
             "friction": 1.0,
             "resets": 0,
         },
-        "training": {"parameters": 812345, "stages": [{"name": "nll", "steps": 1000}]},
+        "training": {"parameters": 812345, "stages": [{"name": "nll", "steps": 1000, "keep": "best"}]},
         "versions": {"gibbsian": "0.1.0", "torch": "2.13.0", "openmm": "8.6.1"},
     }

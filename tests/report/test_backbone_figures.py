@@ -12,7 +12,7 @@ from gibbsian.report.backbone import (
     lowest_traces,
 )
 from gibbsian.report.distributions import Energies
-from gibbsian.report.svg import DATA, INK, PROPOSAL, REWEIGHTED
+from gibbsian.report.svg import DATA, PROPOSAL, REWEIGHTED
 
 
 def found(scale: float) -> Fluctuations:
@@ -32,26 +32,32 @@ def test_fluctuations_name_every_ensemble_and_dash_the_second_of_a_colour():
     )
 
 
-def test_energy_axis_ends_at_the_rebuilt_simulation_and_shows_what_is_beyond():
+def test_energy_axis_ends_where_simulations_do_and_shows_what_is_beyond():
     u = np.linspace(0, 100, 1001)
     equal = np.full(1001, 1 / 1001)
     clashing = np.where(np.arange(1001) < 250, np.inf, u / 2)
     curves = [
         Energies("training", DATA, u / 4, equal),
-        Energies("rebuilt", INK, u, equal),
+        Energies("rebuilt", DATA, u, equal),
         Energies("generated", PROPOSAL, clashing, equal),
         Energies("reweighted", REWEIGHTED, u, np.where(u > 99.95, 0.5, 0.5 / 1000)),
     ]
-    svg = energy_distributions(curves, "rebuilt")
+    svg = energy_distributions(curves)
     assert "training (none beyond)" in svg
     assert "generated (25 % beyond)" in svg
     assert "reweighted (50 % beyond)" in svg
-    with pytest.raises(InputError, match="no curve 'c0'; choose one of training"):
-        energy_distributions(curves, "c0")
     with pytest.raises(InputError, match="generated has no finite energy"):
-        energy_distributions(
-            [curves[1], Energies("generated", PROPOSAL, np.full(3, np.inf), np.ones(3) / 3)], "rebuilt"
-        )
+        energy_distributions([curves[1], Energies("generated", PROPOSAL, np.full(3, np.inf), np.ones(3) / 3)])
+
+
+@pytest.mark.parametrize("shift", [-500, 500])
+def test_energy_axis_holds_the_simulation_and_the_bulk_of_what_was_rebuilt_without_its_clashes(shift):
+    u = np.linspace(-50, 50, 1000)
+    equal = np.full(1000, 1 / 1000)
+    rebuilt = np.where(np.arange(1000) < 800, u + shift, 1e6)
+    svg = energy_distributions([Energies("training", DATA, u, equal), Energies("rebuilt", DATA, rebuilt, equal)])
+    assert "training (none beyond)" in svg or "training (0.1 % beyond)" in svg
+    assert "rebuilt (20 % beyond)" in svg
 
 
 def test_embedding_shows_equal_numbers_of_points():

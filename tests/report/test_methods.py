@@ -26,6 +26,18 @@ def test_paragraph_leaves_out_what_was_not_done():
     assert methods({}, {}) == ""
 
 
+def test_stages_that_keep_their_last_weights_do_not_stop_early():
+    last = {"name": "nll+kl", "steps": 200, "keep": "last"}
+    training = {"parameters": 10, "stages": [*info()["training"]["stages"], last]}
+    both = methods(results(), info() | {"training": training})
+    assert (
+        "maximum likelihood (up to 1000 steps), then maximum likelihood with reverse KL divergence (200 steps)" in both
+    )
+    assert "schedule, an exponential moving average of the weights and early stopping on held-out frames." in both
+    alone = methods(results(), info() | {"training": training | {"stages": [last]}})
+    assert "schedule and an exponential moving average of the weights." in alone
+
+
 def test_cutoff_vacuum_and_repairs_are_stated():
     changed = info()["system"] | {"cutoff": 2.0, "solvent": "vacuum", "changes": ["added 3 hydrogens to residue 4"]}
     text = methods(results(), {"system": changed})

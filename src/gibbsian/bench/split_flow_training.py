@@ -98,7 +98,7 @@ SIZES = {
         later_steps=2_000,
     ),
     "HP35-N27": _PROTEIN,
-    "protein-G": replace(_PROTEIN, data=replace(_FOLDED, ns=3.2), steps=1_500, baseline_steps=6_000, later_steps=450),
+    "protein-G": replace(_PROTEIN, data=replace(_FOLDED, ns=3.2), steps=1_000, baseline_steps=4_000, later_steps=400),
 }
 """Systems from small to large; proteins with what two cores afford."""
 

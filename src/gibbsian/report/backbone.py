@@ -19,8 +19,8 @@ from gibbsian.report.svg import DATA, INK, MUTED, PAPER, REWEIGHTED, RULE, new_f
 
 Array = NDArray[np.float64]
 
-CUT = 0.999
-"""The energy axis ends at this quantile of the simulation rebuilt from the coordinates that the model keeps."""
+CUT, REACH = 0.999, 3.0
+"""The energy axis ends at this quantile of a simulation, but so many times as far above its median as 5 % lie below."""
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 POINTS = 1500
 """Points of each set in an embedding."""
@@ -76,8 +76,8 @@ def _dashes(colours: Sequence[str]) -> str | tuple[int, tuple[float, ...]]:
     return _DASHES[(colours.count(colours[-1]) - 1) % len(_DASHES)]
 
 
-def energy_distributions(curves: Sequence[Energies], rebuilt: str) -> str:
-    """Densities of the reduced energies of several ensembles; the axis ends where the rebuilt simulation does.
+def energy_distributions(curves: Sequence[Energies]) -> str:
+    """Densities of the reduced energies of several ensembles; the axis ends where simulations do, but for clashes.
 
     The share of each curve beyond the axis, clashes and energies that are not finite included, stands in the legend.
 
@@ -85,14 +85,9 @@ def energy_distributions(curves: Sequence[Energies], rebuilt: str) -> str:
     ----------
     curves
         In the order of the legend: simulation for training, for testing, and rebuilt with the frozen coordinates of the
-        model; generated, and generated and reweighted.
-    rebuilt
-        Title of the curve whose 99.9 % quantile is the end of the axis.
+        model, all three in the colour of data; generated, and generated and reweighted.
     """
-    known = {curve.title: curve for curve in curves}
-    if rebuilt not in known:
-        raise InputError(f"energy figure: no curve {rebuilt!r}; choose one of {', '.join(known)}")
-    high = _quantile(known[rebuilt], CUT)
+    high = max(_end(curve) for curve in curves if curve.colour == DATA)
     low = min(_quantile(curve, 1 - CUT) for curve in curves)
     low -= 0.03 * (high - low)
     bins = int(np.clip(min(len(curve.u) for curve in curves) ** 0.5, 30, 100))
@@ -110,7 +105,14 @@ def energy_distributions(curves: Sequence[Energies], rebuilt: str) -> str:
         axis.set_ylim(bottom=0)
         handles, labels = axis.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=2, borderaxespad=0.2)
-        return to_svg(figure, "protein energies", f"Distributions of the potential energy: {', '.join(known)}")
+        titles = [curve.title for curve in curves]
+        return to_svg(figure, "protein energies", f"Distributions of the potential energy: {', '.join(titles)}")
+
+
+def _end(curve: Energies) -> float:
+    """Energy above which a simulation, or one with frozen coordinates, has clashes only."""
+    middle, low = _quantile(curve, 0.5), _quantile(curve, 0.05)
+    return min(_quantile(curve, CUT), middle + REACH * (middle - low))
 
 
 def _quantile(curve: Energies, share: float) -> float:

@@ -115,19 +115,29 @@ def _model(recipe: str | None, training: Mapping[str, Any]) -> list[str]:
     sentences = [f"The proposal was {_PROPOSALS[recipe].format(size=size)}."]
     if training.get("stages"):
         stages = ", then ".join(_stage(stage) for stage in training["stages"])
+        best = any(stage["keep"] == "best" for stage in training["stages"])
         sentences.append(
-            f"It was trained by {stages}, with AdamW, a cosine learning-rate schedule, an exponential moving "
-            "average of the weights and early stopping on held-out frames."
+            f"It was trained by {stages}, with AdamW, a cosine learning-rate schedule{',' if best else ' and'} "
+            f"an exponential moving average of the weights{' and early stopping on held-out frames' if best else ''}."
         )
     return sentences
 
 
-_STAGES = {"nll": "maximum likelihood", "match": "flow matching", "refit": "refitting to its own reweighted samples"}
+_LIKELIHOOD = "maximum likelihood"
+_W2 = f"{_LIKELIHOOD} with the 2-Wasserstein distance of backbone distances"
+_STAGES = {
+    "nll": _LIKELIHOOD,
+    "nll+w2": _W2,
+    "nll+w2+kl": f"{_W2} and reverse KL divergence",
+    "nll+kl": f"{_LIKELIHOOD} with reverse KL divergence",
+    "match": "flow matching",
+    "refit": "refitting to its own reweighted samples",
+}
 
 
 def _stage(stage: Mapping[str, Any]) -> str:
     name = _STAGES.get(str(stage["name"]), str(stage["name"]))
-    return f"{name} (up to {grouped(stage['steps'])} steps)"
+    return f"{name} ({'up to ' if stage['keep'] == 'best' else ''}{grouped(stage['steps'])} steps)"
 
 
 def _sampling(results: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:

@@ -76,7 +76,7 @@ def write_report(
         ``command``.
         ``simulation``: ``temperatures`` (K), ``acceptance`` (one per pair of neighbours), ``round_trips``,
         ``ladders``, ``aggregate_ns``, ``frames``, ``timestep`` (ps), ``friction`` (1/ps); further numbers are
-        shown as they are. ``training``: ``parameters``, ``stages`` (``name``, ``steps``).
+        shown as they are. ``training``: ``parameters``, ``stages`` (``name``, ``steps``, ``keep``).
         ``versions``: name to version.
     certified
         What is known of the system, for the figures; its numbers are in `results`.

@@ -21,7 +21,6 @@ CLASSES = {
 """What is frozen, by the names of results.json."""
 
 
-REBUILT = "rebuilt"
 """Curve that ends the axis of energies."""
 
 
@@ -51,9 +50,9 @@ def reconstructed(results: Mapping[str, Any], shown: Views) -> dict[str, Any] | 
 def _energies(rebuilt: Mapping[str, list[float | None]], shown: Views) -> str | None:
     """Energies of data, held-out frames as they were and rebuilt, draws and result; None where none is finite."""
     data, others = _curves([shown.data]), _curves([shown.proposal, shown.result])
-    frames = [_rebuilt("held-out frames", rebuilt["given"]), _rebuilt(REBUILT, rebuilt["rebuilt"])]
+    frames = [_rebuilt("held-out frames", rebuilt["given"]), _rebuilt("rebuilt", rebuilt["rebuilt"])]
     curves = [*data, *frames, *others]
-    return energy_distributions(curves, REBUILT) if all(np.isfinite(one.u).any() for one in curves) else None
+    return energy_distributions(curves) if all(np.isfinite(one.u).any() for one in curves) else None
 
 
 def _curves(shown: Sequence[View | None]) -> list[Energies]:

@@ -22,11 +22,11 @@ def describe(run: Run) -> dict[str, Any]:
         },
         "recipe": settings.recipe,
         "seed": settings.seed,
-        "command": f"gibbsian run {settings.system.source} --seed {settings.seed}",
+        "command": f"gibbsian run {run.folder.config} -o {run.folder.path}.again",
         "simulation": None if simulated.get("imported") else _simulation(run, simulated),
         "training": {
             "parameters": stages["train"]["parameters"],
-            "stages": [{"name": stage.name, "steps": stage.steps} for stage in settings.stages],
+            "stages": [{"name": stage.name, "steps": stage.steps, "keep": stage.keep} for stage in settings.stages],
         },
         "versions": stages["prepare"]["versions"],
     }
