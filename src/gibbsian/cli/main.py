@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gibbsian.cli.notices import short_warnings
 from gibbsian.errors import GibbsianError, InputError
 from gibbsian.parallel.launch import launched, launched_first
 
@@ -310,7 +311,8 @@ def _refuse_torchrun(command: list[str]) -> None:
 
 
 def main() -> None:
-    """Entry point: errors become one line, from one process, and their exit code."""
+    """Entry point: errors become one line, from one process, and their exit code; warnings a line said once."""
+    short_warnings()
     try:
         _refuse_torchrun(sys.argv[1:2])
         app()
