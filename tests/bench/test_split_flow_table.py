@@ -24,6 +24,7 @@ TINY = Size(
     steps=8,
     baseline_steps=10,
     later_steps=3,
+    last_steps=3,
     batch=32,
     kl_batch=16,
     draws=200,

@@ -171,19 +171,37 @@ def contiguous(desk: Desk, report: Report = silent) -> Ensemble:
 
 
 def equal_cost(desk: Desk, core_seconds: float, label: str, report: Report = silent) -> Ensemble:
-    """Return what replica exchange gives for so many core-seconds: the data's own simulation, continued in a copy."""
+    """Return what replica exchange gives for so many core-seconds: the data's own simulation, continued in a copy.
+
+    Its beginning costs more than its steps and comes only once, so a tenth of what is missing tells what steps cost.
+    """
+    begun = data(desk, report)
     settings = desk.budget.dynamics.exchange(desk.system, DATA_SEED)
-    data(desk, report)
-    factor = core_seconds / max(spent_in(desk.folder / "data"), 1e-9)
-    frame = settings.save_every
-    steps = max(settings.steps, round(factor * (settings.steps + settings.equilibration) / frame) * frame)
-    folder = desk.folder / f"equal-cost-{label}"
+    spent = spent_in(desk.folder / "data")
+    if core_seconds <= spent:
+        return begun
+    name, frame, steps = f"equal-cost-{label}", settings.save_every, settings.steps
+    tenth = _whole(0.1 * (core_seconds / spent - 1.0) * (steps + settings.equilibration), frame)
+    _continued(desk, "data", f"{name}-begun", replace(settings, steps=steps + tenth), report)
+    begun_for = spent_in(desk.folder / f"{name}-begun")
+    more = _whole((core_seconds - begun_for) * tenth / max(begun_for - spent, 1e-9), frame)
+    return _continued(desk, f"{name}-begun", name, replace(settings, steps=steps + tenth + more), report)
+
+
+def _whole(steps: float, frame: int) -> int:
+    """Return whole frames of steps, one at least."""
+    return max(1, round(steps / frame)) * frame
+
+
+def _continued(desk: Desk, source: str, name: str, settings: ExchangeSettings, report: Report) -> Ensemble:
+    """Continue a copy of a simulation."""
+    folder = desk.folder / name
     if not folder.exists():
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(desk.folder / "data", partial)
+        shutil.copytree(desk.folder / source, partial)
         partial.rename(folder)
-    return simulated(desk, folder.name, replace(settings, steps=steps), report)
+    return simulated(desk, name, settings, report)
 
 
 def slow_modes(desk: Desk, report: Report = silent) -> tuple[Tica, str]:

@@ -28,8 +28,8 @@ class Size:
         Of the split flow; its baseline has as many couplings and parameters.
     steps, baseline_steps
         Of maximum likelihood, and of that of the baseline, which takes as many core-seconds.
-    later_steps, later_lr
-        Of each stage after it.
+    later_steps, last_steps, later_lr
+        Of each stage after it, and of the last of the published schedule, which is short there.
     batch, kl_batch, generated
         As in `gibbsian.training.stages.Stage`.
     w2_atoms
@@ -48,6 +48,7 @@ class Size:
     steps: int
     baseline_steps: int
     later_steps: int
+    last_steps: int
     later_lr: float = 5e-4
     batch: int = 256
     kl_batch: int = 128
@@ -78,6 +79,7 @@ _PROTEIN = Size(
     steps=2_000,
     baseline_steps=8_000,
     later_steps=900,
+    last_steps=100,
     later_lr=1e-3,
     batch=64,
     kl_batch=64,
@@ -96,9 +98,18 @@ SIZES = {
         steps=6_000,
         baseline_steps=12_000,
         later_steps=2_000,
+        last_steps=2_000,
     ),
     "HP35-N27": _PROTEIN,
-    "protein-G": replace(_PROTEIN, data=replace(_FOLDED, ns=3.2), steps=1_000, baseline_steps=4_000, later_steps=400),
+    "protein-G": replace(
+        _PROTEIN,
+        data=replace(_FOLDED, ns=3.2),
+        steps=1_000,
+        baseline_steps=4_000,
+        later_steps=400,
+        last_steps=50,
+        w_w2=2e4,
+    ),
 }
 """Systems from small to large; proteins with what two cores afford."""
 
@@ -147,16 +158,22 @@ def exchange_desk_of(desk: Desk, size: Size) -> Desk:
     return Desk(desk.name, replace(desk.budget, dynamics=size.exchange), desk.folder / "exchange")
 
 
+def steps_of(name: str, size: Size) -> int:
+    """Return the steps of a stage."""
+    if VARIANTS[name].parent is None:
+        return size.baseline_steps if VARIANTS[name].baseline else size.steps
+    return size.last_steps if name == "full" else size.later_steps
+
+
 def settings_of(name: str, size: Size, system: str, topology: Topology, seed: int) -> RunSettings:
     """Resolve the settings of a stage."""
     variant = VARIANTS[name]
-    stage: dict[str, Any] = {"name": name, "batch": size.batch}
+    stage: dict[str, Any] = {"name": name, "batch": size.batch, "steps": steps_of(name, size)}
     training: dict[str, Any] = {"w2": {"atoms": size.w2_atoms}}
     if variant.parent is None:
-        stage |= {"steps": size.baseline_steps if variant.baseline else size.steps}
         training |= {"patience": stage["steps"]}
     else:
-        stage |= {"steps": size.later_steps, "lr": size.later_lr, "kl_batch": size.kl_batch, "keep": "last"}
+        stage |= {"lr": size.later_lr, "kl_batch": size.kl_batch, "keep": "last"}
         weights = {"w2": size.w_w2, "kl": W_KL}
         stage |= {"generated": size.generated, **{f"w_{loss}": weights[loss] for loss in variant.losses}}
     model = plain(size.model, topology) if variant.baseline else size.model
@@ -198,4 +215,4 @@ def calls_of(name: str, size: Size) -> int:
     """Return the energies that a training and those that it continues evaluate."""
     variant = VARIANTS[name]
     before = 0 if variant.parent is None else calls_of(variant.parent, size)
-    return before + (size.later_steps * size.kl_batch if "kl" in variant.losses else 0)
+    return before + (steps_of(name, size) * size.kl_batch if "kl" in variant.losses else 0)
