@@ -108,7 +108,6 @@ SIZES = {
         baseline_steps=4_000,
         later_steps=400,
         last_steps=50,
-        w_w2=2e4,
     ),
 }
 """Systems from small to large; proteins with what two cores afford."""
