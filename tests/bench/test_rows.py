@@ -115,3 +115,13 @@ def test_show_prints_the_rows(
     assert shown.count("exchange") == 1
     assert "free_energy ALA9 left" in shown
     assert "11.00 ± 0.05" in shown
+
+
+def test_rows_are_shown_in_the_order_of_their_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("full", "nll+kl", "nsf"):
+        Row(RowKey("split-flow", "HP35-N27", name, 0), {"energy": Metric(1.0)}).write(tmp_path)
+    assert call(monkeypatch, "split-flow", "--show", "--results", str(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("nsf") < shown.index("nll+kl") < shown.index("full")

@@ -4,7 +4,7 @@ import pytest
 
 from gibbsian.errors import InputError
 from gibbsian.report import benchmarks
-from gibbsian.report.benchmarks import Bar, Curve, Mark
+from gibbsian.report.benchmarks import Bar, Box, Curve, Mark
 
 RISING = Curve("body frame", [10, 100, 1000], [0.0, 0.01, 0.04], [0.0, 0.02, 0.01])
 
@@ -29,6 +29,15 @@ def test_distances_have_floors():
     svg = benchmarks.distance_against_levels([RISING], [RISING], Mark("floor", 0.001), None)
     assert svg.count(">floor<") == 1
     assert "annealing steps K" in svg
+
+
+@pytest.mark.parametrize(("clash", "logarithmic"), [(50.0, False), (1e9, True)])
+def test_energies_are_on_a_logarithmic_axis_only_where_clashes_need_one(clash, logarithmic):
+    data, generated = Box("data", (-5, -1, 0, 1, 5)), Box("nll", (-5, 0, 2, 9, clash))
+    svg = benchmarks.energy_boxes([data, generated])
+    assert "potential energy above the median of data / kT" in svg
+    # Powers of ten have exponents, which are spans.
+    assert ("<tspan" in svg) == logarithmic
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,9 @@ SIZES = {
         data=replace(_FOLDED, ns=3.2),
         steps=1_000,
         baseline_steps=4_000,
-        later_steps=400,
+        later_steps=1_000,
         last_steps=50,
+        later_lr=5e-4,
     ),
 }
 """Systems from small to large; proteins with what two cores afford."""

@@ -125,13 +125,15 @@ def draw_figures(choice: Choice, results: Path | None, folder: Path) -> None:
 
 
 def _existing(choice: Choice, results: Path | None) -> list[Row]:
+    """Rows in the order of their table; those that it no longer has come last."""
     found = read_rows(results or RESULTS, choice.table)
     if not found:
         raise InputError(
             f"{results or RESULTS}: no rows of {choice.table} yet; run gibbsian bench {choice.table} without options"
         )
     kept = set(choice.of([row.key for row in found]))
-    return [row for row in found if row.key in kept]
+    order = {key: place for place, key in enumerate(table_of(choice.table).rows())}
+    return sorted((row for row in found if row.key in kept), key=lambda row: order.get(row.key, len(order)))
 
 
 def _telling(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:

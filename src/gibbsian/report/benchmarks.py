@@ -17,6 +17,8 @@ _MARKERS = "osD^vP*"
 _DASHES = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))
 """Taken in turn when the colours are used up."""
 _HATCHES = ("", "///", "...")
+LINEAR = 100.0
+"""kT up to which an axis of energies is linear."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,9 @@ def distance_against_levels(
 
 
 def energy_boxes(boxes: Sequence[Box]) -> str:
-    """Quantiles of energies above the median of the first, one line each, linear to 100 kT and logarithmic beyond."""
+    """Quantiles of energies above the median of the first, one line each, linear to `LINEAR` and logarithmic beyond."""
     zero = boxes[0].quantiles[2]
+    furthest = max(abs(q - zero) for box in boxes for q in box.quantiles)
     with style():
         figure, (axis,) = new_figure(6.6, 0.7 + 0.32 * len(boxes))
         for place, box in enumerate(boxes):
@@ -180,7 +183,8 @@ def energy_boxes(boxes: Sequence[Box]) -> str:
             axis.plot([low, high], [place, place], color=colour, lw=1.0)
             axis.plot([first, third], [place, place], color=colour, lw=6.0, alpha=0.5, solid_capstyle="butt")
             axis.plot(middle, place, "|", color=colour, ms=11, mew=2.0)
-        axis.set_xscale("symlog", linthresh=100.0, linscale=1.5)
+        if furthest > LINEAR:
+            axis.set_xscale("symlog", linthresh=LINEAR, linscale=1.5)
         axis.set(xlabel=f"potential energy above the median of {boxes[0].label} / kT")
         axis.set_yticks(range(len(boxes)), [box.label for box in boxes])
         axis.invert_yaxis()
