@@ -126,11 +126,14 @@ class Variant:
         Besides the likelihood: ``w2``, ``kl`` or both.
     baseline
         Whether its couplings are plain.
+    last
+        Whether it ends the published schedule.
     """
 
     parent: str | None
     losses: tuple[Literal["w2", "kl"], ...] = ()
     baseline: bool = False
+    last: bool = False
 
 
 W_KL = 0.5
@@ -141,7 +144,7 @@ VARIANTS = {
     "nll+kl": Variant("nll", ("kl",)),
     "nll+w2": Variant("nll", ("w2",)),
     "nll+w2+kl": Variant("nll+w2", ("w2", "kl")),
-    "full": Variant("nll+w2+kl", ("kl",)),
+    "full": Variant("nll+w2+kl", ("kl",), last=True),
 }
 """Rows of the published table, and ``full``, the published schedule to its last stage."""
 
@@ -160,9 +163,10 @@ def exchange_desk_of(desk: Desk, size: Size) -> Desk:
 
 def steps_of(name: str, size: Size) -> int:
     """Return the steps of a stage."""
-    if VARIANTS[name].parent is None:
-        return size.baseline_steps if VARIANTS[name].baseline else size.steps
-    return size.last_steps if name == "full" else size.later_steps
+    variant = VARIANTS[name]
+    if variant.parent is None:
+        return size.baseline_steps if variant.baseline else size.steps
+    return size.last_steps if variant.last else size.later_steps
 
 
 def settings_of(name: str, size: Size, system: str, topology: Topology, seed: int) -> RunSettings:

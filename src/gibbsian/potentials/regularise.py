@@ -1,4 +1,4 @@
-"""Reduced energies tamed for gradients. Training only: weights always use the true energy."""
+"""Reduced energies tamed for losses. Training only: weights always use the true energy."""
 
 import torch
 from torch import Tensor

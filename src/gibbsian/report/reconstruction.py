@@ -21,9 +21,6 @@ CLASSES = {
 """What is frozen, by the names of results.json."""
 
 
-"""Curve that ends the axis of energies."""
-
-
 def reconstructed(results: Mapping[str, Any], shown: Views) -> dict[str, Any] | None:
     """Return what the template needs, a row for each way of freezing; None for a run without reduced coordinates.
 
