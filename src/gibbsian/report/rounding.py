@@ -10,6 +10,8 @@ ROUNDING = 1e-9
 """Relative errors below this come from the arithmetic of numbers, not from samples."""
 LEAST_SHARE = 1e-6
 """Shares below this are shown as a bound."""
+_LARGEST = 9
+"""From this power of ten on numbers are written with it."""
 
 
 def with_error(value: float | None, error: float | None) -> str:
@@ -19,13 +21,17 @@ def with_error(value: float | None, error: float | None) -> str:
     ----------
     value, error
         Any unit. Without a usable error (None, zero, not finite, or nothing but rounding, as of a single effective
-        sample) the value stands alone with four significant digits.
+        sample) the value stands alone with four significant digits. Errors from 1e9 on are written as powers of ten.
     """
     if value is None or not isfinite(value):
         return MISSING
     if error is None or not isfinite(error) or error <= ROUNDING * abs(value):
         return plain(value)
     places = _decimal_places(error)
+    if floor(log10(error)) >= _LARGEST:
+        # One digit of a value below its error, so that its size is seen.
+        digits = max(floor(log10(abs(value) or 1.0)) + places, 0)
+        return f"{value:.{digits}e} ± {error:.0e}".replace("-", "−")
     if places <= 0:
         scale = 10**-places
         return f"{grouped(round(value / scale) * scale)} ± {grouped(round(error / scale) * scale)}"
@@ -40,7 +46,7 @@ def plain(value: float | None, digits: int = 4) -> str:
         return "0"
     exponent = floor(log10(abs(value)))
     if exponent >= digits - 1:
-        return grouped(round(value)) if exponent < 9 else f"{value:.{digits - 1}e}"
+        return grouped(round(value)) if exponent < _LARGEST else f"{value:.{digits - 1}e}"
     if exponent < -4:
         return f"{value:.{digits - 1}e}".replace("-", "−")
     text = fixed(value, digits - 1 - exponent)
