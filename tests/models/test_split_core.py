@@ -165,14 +165,30 @@ def test_every_variable_is_transformed_in_half_of_the_couplings_of_each_stack(na
             assert np.array_equal(np.sort(both), np.flatnonzero(channel))
 
 
-def test_every_fourth_pair_is_a_random_half():
+def test_three_pairs_part_near_variables_and_every_fourth_pair_is_a_random_half():
     columns = np.arange(5, 25)
     plan = plan_couplings(columns, 16, seed=0)
-    even = set(columns[::2])
-    regular = [set(changed) in (even, set(columns[1::2])) for changed, _ in plan]
-    assert regular == ([True] * 6 + [False] * 2) * 2
-    assert set(plan[6][0]) != set(plan[14][0])
-    assert [len(changed) for changed, _ in plan] == [10] * 16
+    changed = [np.isin(columns, columns_of) for columns_of, _ in plan[::2]]
+    for one in range(len(columns)):
+        for other in range(one + 1, min(one + 8, len(columns))):
+            assert any(half[one] != half[other] for half in changed[:3])
+    assert all(np.array_equal(changed[k], changed[k + 4]) for k in range(3))
+    assert not np.array_equal(changed[3], changed[7])
+    assert [len(columns_of) for columns_of, _ in plan[6::8]] == [10] * 2
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_no_pair_of_a_short_chain_is_without_condition(n):
+    assert all(len(changed) and len(kept) for changed, kept in plan_couplings(np.arange(n), 12, seed=0))
+
+
+def test_two_pairs_let_torsions_see_the_next_ones():
+    variables = chain(6)
+    backbone = np.flatnonzero(variables.backbone)
+    torsions = np.array([variables.periodic[k] for k in backbone])
+    halves = [np.isin(backbone, changed) for changed, _ in plan_couplings(backbone, 4, seed=0)[::2]]
+    places = np.flatnonzero(torsions)
+    assert all(any(half[a] != half[b] for half in halves) for a, b in zip(places, places[1:], strict=False))
 
 
 def test_backbone_couplings_never_see_side_chains_and_keep_the_places_of_tokens():

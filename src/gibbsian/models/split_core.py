@@ -20,7 +20,8 @@ from gibbsian.models.split_config import SplitConfig
 Columns = NDArray[np.int64]
 Config = TypeVar("Config", bound=SplitConfig)
 
-_RANDOM_EVERY = 4
+_CYCLE = 4
+"""Pairs of couplings after which their halves begin anew."""
 _WIDEST = 1 << 16
 _IDENTITY_SPREAD = 0.3
 
@@ -176,15 +177,18 @@ class SplitCore(nn.Module):
 def plan_couplings(columns: Columns, n_couplings: int, seed: int) -> list[tuple[Columns, Columns]]:
     """Columns that each coupling of a stack changes, and those that it keeps.
 
-    Couplings come in pairs that change complementary halves: even and odd ranks, in every fourth pair a random half.
-    A half without columns needs no coupling.
+    Couplings come in pairs that change complementary halves. Three pairs divide ranks by their lowest, second and third
+    binary digit (as arXiv 2001.05486), the fourth at random: angles and torsions take turns along a chain, so even and
+    odd ranks alone would never let two torsions see each other. A half without columns needs no coupling.
     """
     generator = np.random.default_rng(seed)
+    ranks = np.arange(len(columns))
+    n_digits = max(int(len(columns) - 1).bit_length(), 1)
     plan = []
     for pair in range(n_couplings // 2):
-        half = np.arange(len(columns)) % 2 == 0
-        if pair % _RANDOM_EVERY == _RANDOM_EVERY - 1:
-            half = generator.permutation(half)
+        digit = pair % _CYCLE
+        order = generator.permutation(ranks) if digit == _CYCLE - 1 else ranks >> (digit % n_digits)
+        half = order % 2 == 0
         plan += [(columns[mask], columns[~mask]) for mask in (half, ~half) if mask.any()]
     return plan
 

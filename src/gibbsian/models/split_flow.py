@@ -26,7 +26,7 @@ from gibbsian.models.split_config import SplitConfig
 from gibbsian.models.split_core import CoreStatistics, SplitCore
 from gibbsian.models.storage import read_tensors, write_tensors
 
-FORMAT = "gibbsian-split-flow-2"
+FORMAT = "gibbsian-split-flow-3"
 STATISTICS_FRAMES = 20_000
 Completing = Literal["linear-gaussian", "flow"]
 _TURN = 2.0 * math.pi
