@@ -96,7 +96,7 @@ SIZES = {
         references.DENSE,
         SplitFlowConfig(completion="flow"),
         steps=6_000,
-        baseline_steps=12_000,
+        baseline_steps=15_000,
         later_steps=2_000,
         last_steps=2_000,
     ),
