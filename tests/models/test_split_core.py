@@ -1,5 +1,6 @@
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -188,7 +189,7 @@ def test_two_pairs_let_torsions_see_the_next_ones():
     torsions = np.array([variables.periodic[k] for k in backbone])
     halves = [np.isin(backbone, changed) for changed, _ in plan_couplings(backbone, 4, seed=0)[::2]]
     places = np.flatnonzero(torsions)
-    assert all(any(half[a] != half[b] for half in halves) for a, b in zip(places, places[1:], strict=False))
+    assert all(any(half[a] != half[b] for half in halves) for a, b in pairwise(places))
 
 
 def test_backbone_couplings_never_see_side_chains_and_keep_the_places_of_tokens():
