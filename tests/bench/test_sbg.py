@@ -108,7 +108,6 @@ def test_larger_rows_continue_the_draws_of_smaller_ones(place: tables.Place) -> 
     assert len(list(folder.glob("numbers-*.npy"))) == 2
     assert large.metrics["energy_calls"].value == 2 * (small.metrics["energy_calls"].value or 0)
     assert large.budget["sampling_seeds"] == 2
-    assert 0 < values(large)["core_seconds"] < 10 * values(small)["core_seconds"]
 
 
 def test_reading_what_is_there_costs_nothing(place: tables.Place) -> None:
