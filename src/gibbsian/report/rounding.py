@@ -27,11 +27,11 @@ def with_error(value: float | None, error: float | None) -> str:
         return MISSING
     if error is None or not isfinite(error) or error <= ROUNDING * abs(value):
         return plain(value)
-    places = _decimal_places(error)
-    if floor(log10(error)) >= _LARGEST:
+    exponent, places = floor(log10(error)), _decimal_places(error)
+    if exponent >= _LARGEST:
         # One digit of a value below its error, so that its size is seen.
         digits = max(floor(log10(abs(value) or 1.0)) + places, 0)
-        return f"{value:.{digits}e} ± {error:.0e}".replace("-", "−")
+        return f"{value:.{digits}e} ± {error:.{exponent + places}e}".replace("-", "−")
     if places <= 0:
         scale = 10**-places
         return f"{grouped(round(value / scale) * scale)} ± {grouped(round(error / scale) * scale)}"
