@@ -1,9 +1,10 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gibbsian.bench import references, sbg, sbg_ablations, sbg_speed, tables
+from gibbsian.bench import account, references, sbg, sbg_ablations, sbg_speed, tables
 from gibbsian.bench.rows import Row, RowKey, read_row
 from gibbsian.bench.sbg_ablations import Sizes
 from gibbsian.bench.sbg_proposals import PROPOSALS, ProposalRecipe
@@ -102,12 +103,19 @@ def test_every_method_has_all_columns(place: tables.Place, what: str) -> None:
         assert 0 < found["effective_fraction"] <= 1
 
 
-def test_larger_rows_continue_the_draws_of_smaller_ones(place: tables.Place) -> None:
-    small, large = made(place, "spline.snis@200"), made(place, "spline.snis@400")
+def test_larger_rows_continue_the_draws_of_smaller_ones(place: tables.Place, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Desk.of(NAME, TINY, place).folder / "draws.spline.exchange.seed0" / "snis.0"
+    small = made(place, "spline.snis@200")
+    before = account.spent_in(folder)
+    monkeypatch.setattr(account, "core_seconds", itertools.count(step=5).__next__)
+    large = made(place, "spline.snis@400")
+    assert account.spent_in(folder) == pytest.approx(before + 5)
     assert len(list(folder.glob("numbers-*.npy"))) == 2
     assert large.metrics["energy_calls"].value == 2 * (small.metrics["energy_calls"].value or 0)
     assert large.budget["sampling_seeds"] == 2
+    costs = [account.spent_in(folder.with_name(f"snis.{k}")) for k in range(2)]
+    assert min(costs) > 0
+    assert values(large)["core_seconds"] == pytest.approx(sum(costs) / 2)
 
 
 def test_reading_what_is_there_costs_nothing(place: tables.Place) -> None:
