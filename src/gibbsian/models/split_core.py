@@ -183,7 +183,7 @@ def plan_couplings(columns: Columns, n_couplings: int, seed: int) -> list[tuple[
     """
     generator = np.random.default_rng(seed)
     ranks = np.arange(len(columns))
-    n_digits = max(int(len(columns) - 1).bit_length(), 1)
+    n_digits = max((len(columns) - 1).bit_length(), 1)
     plan = []
     for pair in range(n_couplings // 2):
         digit = pair % _CYCLE
